@@ -1,0 +1,187 @@
+"""Strict, memory-mapped loading of a checkpoint folder.
+
+Tensors are read from the mapped file and converted one by one into weights that are allocated once, so that
+the peak of anonymous memory is the weights themselves plus one tensor.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from g2vlm.checkpoints.files import WEIGHTS, read_config
+from g2vlm.checkpoints.names import Row, table
+from g2vlm.errors import CheckpointError
+from g2vlm.model.config import G2VLMConfig, Part
+from g2vlm.model.network import G2VLM
+from g2vlm.model.precision import Placement
+
+LISTED = 20
+"""Keys of each kind that an error message spells out."""
+
+RECONSTRUCTION_PARTS = frozenset(
+    {Part.GEOMETRIC_ENCODER, Part.MIXTURE, Part.POINT_HEAD, Part.CAMERA_HEAD, Part.CONFIDENCE_HEAD}
+)
+"""What a reconstruction without questions needs."""
+CHAT_PARTS = RECONSTRUCTION_PARTS | {Part.SEMANTIC_ENCODER, Part.LANGUAGE_HEAD}
+"""What reconstruction and questions need."""
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """How the keys of a file compare with those of the network."""
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    misshapen: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshapen)
+
+    def __str__(self) -> str:
+        lines = []
+        for kind in ("missing", "unexpected", "misshapen"):
+            keys = getattr(self, kind)
+            if keys:
+                rest = f" ... and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+                lines.append(f"{len(keys)} {kind}: " + ", ".join(keys[:LISTED]) + rest)
+        return "\n".join(lines)
+
+
+class IncompleteCheckpointError(CheckpointError):
+    """The keys of a checkpoint are not exactly those of the network."""
+
+    def __init__(self, path: Path, report: KeyReport) -> None:
+        self.report = report
+        super().__init__(
+            f"{path} is not a complete g2vlm checkpoint; nothing was loaded, because silently missing weights "
+            f"give garbage answers. Download it again, or name parts to ignore.\n{report}"
+        )
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """An open safetensors file and the shapes in its header."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    handle: Any = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> "WeightsFile":
+        """Map a file.
+
+        Raises:
+            CheckpointError: it is missing, truncated or not safetensors.
+        """
+        if not path.is_file():
+            raise CheckpointError(f"Expected the weights at {path}, found no file: run  g2vlm download")
+        try:
+            handle = safe_open(str(path), framework="pt", device="cpu")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path} is not a readable safetensors file ({error}): it may have been cut off while "
+                "downloading; run  g2vlm download  again."
+            ) from error
+        shapes = {key: tuple(handle.get_slice(key).get_shape()) for key in handle.keys()}  # noqa: SIM118
+        return cls(path, shapes, handle)
+
+    def tensor(self, key: str) -> Tensor:
+        """One tensor, mapped from the file."""
+        result: Tensor = self.handle.get_tensor(key)
+        return result
+
+
+def inspect_keys(
+    shapes: dict[str, tuple[int, ...]], config: G2VLMConfig, ignore: Iterable[str] = ()
+) -> KeyReport:
+    """Compare the keys and shapes of a file with the network of a configuration.
+
+    Args:
+        shapes: shape of every released key in the file.
+        config: the network.
+        ignore: beginnings of released keys that may be missing from the file or left over in it.
+    """
+    beginnings = tuple(ignore)
+    with torch.device("meta"):
+        ours = {name: tuple(p.shape) for name, p in G2VLM(config).named_parameters()}
+    expected: dict[str, tuple[int, ...]] = {}
+    for row in table(config):
+        expected.update(row.released_shapes(ours[row.ours]))
+
+    def counted(keys: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(key for key in keys if not (beginnings and key.startswith(beginnings))))
+
+    misshapen = (
+        f"{key} {list(shapes[key])} instead of {list(shape)}"
+        for key, shape in expected.items()
+        if key in shapes and shapes[key] != shape
+    )
+    return KeyReport(
+        missing=counted(expected.keys() - shapes.keys()),
+        unexpected=counted(shapes.keys() - expected.keys()),
+        misshapen=tuple(sorted(misshapen)),
+    )
+
+
+def load_network(
+    folder: Path,
+    placement: Placement,
+    *,
+    parts: frozenset[Part] | None = None,
+    ignore: Iterable[str] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+) -> G2VLM:
+    """Build a network and fill it from a checkpoint folder.
+
+    Args:
+        folder: released layout, see `files`.
+        placement: device and precision of the weights.
+        parts: parts to build and load; all that the checkpoint has by default. The keys of the whole
+            checkpoint are checked whatever is loaded.
+        ignore: beginnings of released keys that may be missing or left over, for example
+            "global_points_decoder." in a checkpoint saved without its training-only head.
+        on_progress: called with (tensors done, tensors in all).
+
+    Returns:
+        The network in evaluation mode, without gradients.
+
+    Raises:
+        CheckpointError: see `WeightsFile.open` and `read_config`.
+        IncompleteCheckpointError: a key is missing, left over or misshapen.
+    """
+    file = WeightsFile.open(folder / WEIGHTS)
+    has_confidence = any(key.startswith("conf_decoder.") for key in file.shapes)
+    config = read_config(folder, has_confidence=has_confidence)
+    report = inspect_keys(file.shapes, config, ignore)
+    if report:
+        raise IncompleteCheckpointError(file.path, report)
+    with torch.device("meta"):
+        network = G2VLM(config, parts)
+    rows = [row for row in table(config, network.parts)]
+    absent = [key for row in rows for key in row.released if key not in file.shapes]
+    if absent:
+        raise IncompleteCheckpointError(file.path, KeyReport(missing=tuple(absent)))
+    for done, row in enumerate(rows):
+        _fill(network, row, file, placement)
+        if on_progress is not None:
+            on_progress(done + 1, len(rows))
+    return network.eval().requires_grad_(False)
+
+
+def _fill(network: nn.Module, row: Row, file: WeightsFile, placement: Placement) -> None:
+    """Replace one parameter on the meta device by converted values."""
+    module_name, _, leaf = row.ours.rpartition(".")
+    module = network.get_submodule(module_name)
+    empty = getattr(module, leaf)
+    values = torch.empty(empty.shape, dtype=placement.precision.dtype_of(row.ours), device=placement.device)
+    start = 0
+    for key in row.released:
+        source = file.tensor(key).reshape(-1, *empty.shape[1:])
+        values[start : start + source.shape[0]].copy_(source)
+        start += source.shape[0]
+    setattr(module, leaf, nn.Parameter(values, requires_grad=False))

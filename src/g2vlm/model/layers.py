@@ -1,0 +1,109 @@
+"""Norms, MLPs and scales shared by the towers.
+
+Precision rule of the whole network: the residual stream is float32; a norm computes in float32 and returns
+the precision of its weight, so that every matrix product runs in the precision of the weights (or of an
+enclosing autocast) and every sum in float32.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TOKENS_PER_CHUNK = 4096
+"""Tokens that pass an MLP at a time when no gradient is needed, so that its hidden layer stays small."""
+
+
+def per_token_chunks(
+    transform: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch channels"]
+) -> Float[Tensor, "*batch out"]:
+    """Apply `transform` to `TOKENS_PER_CHUNK` tokens at a time where no gradient is recorded."""
+    num_tokens = x.numel() // max(x.shape[-1], 1)
+    if torch.is_grad_enabled() or num_tokens <= TOKENS_PER_CHUNK:
+        return transform(x)
+    flat = x.reshape(-1, x.shape[-1])
+    first = transform(flat[:TOKENS_PER_CHUNK])
+    out = first.new_empty(flat.shape[0], first.shape[-1])
+    out[:TOKENS_PER_CHUNK] = first
+    for start in range(TOKENS_PER_CHUNK, flat.shape[0], TOKENS_PER_CHUNK):
+        out[start : start + TOKENS_PER_CHUNK] = transform(flat[start : start + TOKENS_PER_CHUNK])
+    return out.view(*x.shape[:-1], -1)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis; float32 inside, the weight's precision outside."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        """Normalise."""
+        normed = F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps)
+        return normed.to(self.weight.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis; float32 inside, the weight's precision outside."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        """Normalise."""
+        normed = F.layer_norm(x.float(), (x.shape[-1],), self.weight.float(), self.bias.float(), self.eps)
+        return normed.to(self.weight.dtype)
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel."""
+
+    def __init__(self, width: int, initial: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), initial))
+        self.initial = initial
+
+    def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        """Multiply."""
+        return x * self.gamma
+
+
+class GatedMLP(nn.Module):
+    """SwiGLU without biases; gate and up projections are one matrix, gate rows first."""
+
+    def __init__(self, width: int, mlp_width: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * mlp_width, bias=False)
+        self.down = nn.Linear(mlp_width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        """Transform each token."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        if not torch.is_grad_enabled():
+            return self.down(F.silu(gate).mul_(up))
+        return self.down(F.silu(gate) * up)
+
+
+def quick_gelu(x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+    """x * sigmoid(1.702 x), the approximation that the semantic encoder was trained with."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+class MLP(nn.Module):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, width: int, mlp_width: int, *, quick: bool = False) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, mlp_width)
+        self.down = nn.Linear(mlp_width, width)
+        self.activation = quick_gelu if quick else F.gelu
+
+    def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        """Transform each token."""
+        return self.down(self.activation(self.up(x)))

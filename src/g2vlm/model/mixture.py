@@ -1,0 +1,207 @@
+"""The mixture of transformers: a semantic and a geometric expert that meet in every attention.
+
+Source: model notes of the G2VLM paper (arXiv 2511.21688), section 3.1; layers of Qwen2-VL with query/key norms.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.utils.checkpoint
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from g2vlm.model.attention import attend, merge_heads, split_heads
+from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.config import MixtureConfig
+from g2vlm.model.layers import GatedMLP, LayerScale, RMSNorm, per_token_chunks
+from g2vlm.model.layout import Layout, Streams
+from g2vlm.model.rotary import Rotation, multimodal_rotation, rotate_halves
+
+GEOMETRIC_SCALE_INIT = 0.01
+"""Initial LayerScale of the geometric expert."""
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Queries, keys and values of one stream, heads before tokens."""
+
+    queries: Float[Tensor, "batch heads tokens channels"]
+    keys: Float[Tensor, "batch kv_heads tokens channels"]
+    values: Float[Tensor, "batch kv_heads tokens channels"]
+
+
+class ExpertLayer(nn.Module):
+    """Everything of one layer that belongs to one expert; the shared attention lies between its halves."""
+
+    def __init__(self, config: MixtureConfig, *, scaled: bool) -> None:
+        super().__init__()
+        width, head_dim = config.width, config.head_dim
+        self.head_dim = head_dim
+        self.split = (
+            config.num_heads * head_dim,
+            config.num_kv_heads * head_dim,
+            config.num_kv_heads * head_dim,
+        )
+        self.attention_norm = RMSNorm(width, config.norm_eps)
+        self.qkv = nn.Linear(width, sum(self.split))
+        self.query_norm = RMSNorm(head_dim, config.norm_eps)
+        self.key_norm = RMSNorm(head_dim, config.norm_eps)
+        self.out = nn.Linear(self.split[0], width, bias=False)
+        self.mlp_norm = RMSNorm(width, config.norm_eps)
+        self.mlp = GatedMLP(width, config.mlp_width)
+        self.attention_scale = LayerScale(width, GEOMETRIC_SCALE_INIT) if scaled else None
+        self.mlp_scale = LayerScale(width, GEOMETRIC_SCALE_INIT) if scaled else None
+
+    def project(self, x: Float[Tensor, "batch tokens channels"], rotation: Rotation) -> Projections:
+        """Normalise, project to queries, keys and values, normalise heads, rotate."""
+        q, k, v = self.qkv(self.attention_norm(x)).split(self.split, dim=-1)
+        values = split_heads(v, self.head_dim)
+        queries = rotate_halves(self.query_norm(split_heads(q, self.head_dim)), rotation)
+        keys = rotate_halves(self.key_norm(split_heads(k, self.head_dim)), rotation)
+        return Projections(queries.to(values.dtype), keys.to(values.dtype), values)
+
+    def finish(
+        self,
+        x: Float[Tensor, "batch tokens channels"],
+        attended: Float[Tensor, "batch tokens attended"],
+    ) -> Float[Tensor, "batch tokens channels"]:
+        """Add the attention output and the MLP to the residual stream."""
+        update = self.out(attended)
+        x = x + (update if self.attention_scale is None else self.attention_scale(update))
+        update = per_token_chunks(self.feed_forward, x)
+        return x + update
+
+    def feed_forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        """The MLP branch: norm, gated MLP, scale."""
+        update = self.mlp(self.mlp_norm(x))
+        return update if self.mlp_scale is None else self.mlp_scale(update)
+
+
+@dataclass(frozen=True)
+class MixtureContext:
+    """What every layer of one pass shares."""
+
+    layout: Layout
+    semantic_rotation: Rotation
+    geometric_rotation: Rotation
+    cache: KeyValueCache | None
+
+
+class MixtureLayer(nn.Module):
+    """Two experts around one attention."""
+
+    def __init__(self, config: MixtureConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.semantic = ExpertLayer(config, scaled=False)
+        self.geometric = ExpertLayer(config, scaled=True)
+
+    def forward(self, streams: Streams, context: MixtureContext) -> Streams:
+        """Advance both streams by one layer."""
+        semantic = geometric = None
+        if streams.semantic.shape[1]:
+            semantic = self.semantic.project(streams.semantic, context.semantic_rotation)
+        if streams.geometric.shape[1]:
+            geometric = self.geometric.project(streams.geometric, context.geometric_rotation)
+        attended = self._attend(semantic, geometric, context)
+        return Streams(
+            self.semantic.finish(streams.semantic, attended.semantic) if semantic else streams.semantic,
+            self.geometric.finish(streams.geometric, attended.geometric) if geometric else streams.geometric,
+        )
+
+    def _attend(
+        self, semantic: Projections | None, geometric: Projections | None, context: MixtureContext
+    ) -> Streams:
+        """One attention call for each block, over the keys of everything up to its end."""
+        keys, values = self._keys_in_block_order(semantic, geometric, context)
+        past = keys.shape[2] - context.layout.num_tokens
+        outputs: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for place in context.layout.placements():
+            pieces = []
+            if semantic is not None and place.block.num_semantic:
+                pieces.append(semantic.queries[:, :, place.semantic])
+            if geometric is not None and place.block.num_geometric:
+                pieces.append(geometric.queries[:, :, place.geometric])
+            end = past + place.end
+            out = attend(_join(pieces), keys[:, :, :end], values[:, :, :end], causal=place.block.causal)
+            merged = merge_heads(out)
+            outputs[0].append(merged[:, : place.block.num_semantic])
+            outputs[1].append(merged[:, place.block.num_semantic :])
+        return Streams(torch.cat(outputs[0], dim=1), torch.cat(outputs[1], dim=1))
+
+    def _keys_in_block_order(
+        self, semantic: Projections | None, geometric: Projections | None, context: MixtureContext
+    ) -> tuple[Tensor, Tensor]:
+        pieces: list[tuple[Tensor, Tensor]] = []
+        for place in context.layout.placements():
+            if semantic is not None and place.block.num_semantic:
+                part = place.semantic
+                pieces.append((semantic.keys[:, :, part], semantic.values[:, :, part]))
+            if geometric is not None and place.block.num_geometric:
+                part = place.geometric
+                pieces.append((geometric.keys[:, :, part], geometric.values[:, :, part]))
+        if context.cache is None:
+            return _join([keys for keys, _ in pieces]), _join([values for _, values in pieces])
+        offset = 0
+        for keys, values in pieces:
+            context.cache.write(self.index, offset, keys, values)
+            offset += keys.shape[2]
+        return context.cache.read(self.index, offset)
+
+
+def _join(pieces: list[Tensor]) -> Tensor:
+    """Concatenate along tokens, without a copy where there is one piece."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
+
+
+class Mixture(nn.Module):
+    """All layers and the final norm of each expert."""
+
+    def __init__(self, config: MixtureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(MixtureLayer(config, index) for index in range(config.num_layers))
+        self.semantic_norm = RMSNorm(config.width, config.norm_eps)
+        self.geometric_norm = RMSNorm(config.width, config.norm_eps)
+        self.checkpointing = False
+
+    def forward(self, streams: Streams, layout: Layout, cache: KeyValueCache | None = None) -> Streams:
+        """Run all layers.
+
+        Args:
+            streams: embedded tokens of both experts.
+            layout: how they interleave, and their positions.
+            cache: keys and values of what was read before; those of this pass are appended.
+
+        Returns:
+            Hidden states after each expert's final norm, in the precision of the weights.
+        """
+        config = self.config
+        context = MixtureContext(
+            layout,
+            multimodal_rotation(layout.semantic_positions, config.rope_sections, config.rope_theta),
+            multimodal_rotation(layout.geometric_positions, config.rope_sections, config.rope_theta),
+            cache,
+        )
+        if cache is not None:
+            cache.reserve(layout.num_tokens)
+        streams = Streams(streams.semantic.float(), streams.geometric.float())
+        for layer in self.layers:
+            streams = self._run(layer, streams, context)
+        if cache is not None:
+            cache.advance(layout.num_tokens)
+        return Streams(self.semantic_norm(streams.semantic), self.geometric_norm(streams.geometric))
+
+    def _run(self, layer: nn.Module, streams: Streams, context: MixtureContext) -> Streams:
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            result: Streams = layer(streams, context)
+            return result
+
+        def advance(semantic: Tensor, geometric: Tensor) -> tuple[Tensor, Tensor]:
+            after = layer(Streams(semantic, geometric), context)
+            return after.semantic, after.geometric
+
+        semantic, geometric = torch.utils.checkpoint.checkpoint(
+            advance, streams.semantic, streams.geometric, use_reentrant=False
+        )
+        return Streams(semantic, geometric)

@@ -1,0 +1,283 @@
+"""The whole network: two encoders, the mixture, the language head and the geometry heads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from g2vlm.geometry.poses import transform_points
+from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.config import G2VLMConfig, Part
+from g2vlm.model.geometric_encoder import GeometricEncoder
+from g2vlm.model.heads import CameraHead, Decoder, DensePrediction, points_from_prediction
+from g2vlm.model.layout import Layout, Streams
+from g2vlm.model.mixture import Mixture
+from g2vlm.model.semantic_encoder import SemanticEncoder
+
+HEAD_TOKENS_PER_CHUNK = 2048
+"""Patch tokens that the geometry heads decode at a time where no gradient is needed (at least one view)."""
+SEMANTIC_VIEWS_PER_CHUNK = 4
+"""Views that the semantic encoder reads at a time where no gradient is needed."""
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Geometric images of one size, and how they are laid out as patches."""
+
+    images: Float[Tensor, "batch views 3 height width"]
+    """RGB in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class SemanticPatches:
+    """Semantic images of one size as normalised, flattened patches in merge order."""
+
+    patches: Float[Tensor, "batch views patches features"]
+    rows: int
+    """Patches from top to bottom, before merging."""
+    columns: int
+    """Patches from left to right, before merging."""
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """One pass: what is fed, and where it stands."""
+
+    layout: Layout
+    """Blocks and positions of this pass (not of what a cache already holds)."""
+    token_ids: Int[Tensor, "batch text"]
+    """Text tokens in order, without placeholders for images."""
+    text_slots: Int[Tensor, " text"]
+    """Where text tokens stand in the semantic stream; the other slots take semantic image tokens in order."""
+    photographs: Photographs | None = None
+    patches: SemanticPatches | None = None
+
+
+@dataclass(frozen=True)
+class Wants:
+    """Which results a pass should compute."""
+
+    geometry: bool = False
+    """Points and cameras of the views of this pass."""
+    global_points: bool = False
+    """Also the direct prediction of points in the frame of view 0."""
+    logit_slots: Int[Tensor, " slots"] | None = None
+    """Slots of the semantic stream whose next-token logits are wanted."""
+
+
+@dataclass(frozen=True)
+class GeometryPrediction:
+    """Points and cameras of every view, float32, in the network's own frame and scale."""
+
+    points_camera: Float[Tensor, "batch views height width 3"]
+    """Camera frame, OpenCV axes."""
+    T_world_camera: Float[Tensor, "batch views 4 4"]
+    """Camera-to-world poses."""
+    points_global: Float[Tensor, "batch views height width 3"] | None = None
+    """Points predicted directly in the frame of view 0."""
+    confidence_logits: Float[Tensor, "batch views height width"] | None = None
+    """Before the sigmoid; None where the checkpoint has no confidence head."""
+
+    @property
+    def points_world(self) -> Float[Tensor, "batch views height width 3"]:
+        """Camera points moved into the world by the predicted poses."""
+        return transform_points(self.T_world_camera, self.points_camera)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Results of one pass."""
+
+    hidden: Streams
+    """After each expert's final norm."""
+    geometry: GeometryPrediction | None
+    logits: Float[Tensor, "batch slots vocabulary"] | None
+
+
+class PointHead(nn.Module):
+    """A decoder followed by a dense prediction."""
+
+    def __init__(self, config: G2VLMConfig, channels: int, *, anchored: bool = False) -> None:
+        super().__init__()
+        heads = config.heads
+        self.decoder = Decoder(config.mixture.width, heads.point_width, heads, anchored=anchored)
+        self.prediction = DensePrediction(heads.point_width, channels, config.geometric_encoder.patch_size)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "views patches channels"],
+        rows: int,
+        columns: int,
+        anchor: Float[Tensor, "views patches channels"] | None = None,
+    ) -> Float[Tensor, "views height width out"]:
+        """Predict every pixel of every view."""
+        return self.prediction(self.decoder(hidden, rows, columns, anchor), rows, columns)
+
+
+class PoseHead(nn.Module):
+    """A decoder followed by the pooled camera head."""
+
+    def __init__(self, config: G2VLMConfig) -> None:
+        super().__init__()
+        heads = config.heads
+        self.decoder = Decoder(config.mixture.width, heads.camera_width, heads)
+        self.camera = CameraHead(heads.camera_width)
+
+    def forward(
+        self, hidden: Float[Tensor, "views patches channels"], rows: int, columns: int
+    ) -> Float[Tensor, "views 4 4"]:
+        """Predict T_world_camera of every view."""
+        return self.camera(self.decoder(hidden, rows, columns))
+
+
+class G2VLM(nn.Module):
+    """The network, or those of its parts that a job needs."""
+
+    def __init__(self, config: G2VLMConfig, parts: frozenset[Part] | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.parts = config.parts if parts is None else parts & config.parts
+        width = config.mixture.width
+
+        def build(part: Part, make: type[nn.Module], *args: object, **options: object) -> nn.Module | None:
+            return make(*args, **options) if part in self.parts else None
+
+        self.geometric_encoder = build(Part.GEOMETRIC_ENCODER, GeometricEncoder, config.geometric_encoder)
+        self.bridge = build(Part.GEOMETRIC_ENCODER, nn.Linear, config.geometric_encoder.width, width)
+        self.semantic_encoder = build(Part.SEMANTIC_ENCODER, SemanticEncoder, config.semantic_encoder, width)
+        self.embedding = build(Part.MIXTURE, nn.Embedding, config.mixture.vocab_size, width)
+        self.mixture = build(Part.MIXTURE, Mixture, config.mixture)
+        self.language_head = build(
+            Part.LANGUAGE_HEAD, nn.Linear, width, config.mixture.vocab_size, bias=False
+        )
+        self.point_head = build(Part.POINT_HEAD, PointHead, config, 3)
+        self.camera_head = build(Part.CAMERA_HEAD, PoseHead, config)
+        self.global_point_head = build(Part.GLOBAL_POINT_HEAD, PointHead, config, 3, anchored=True)
+        self.confidence_head = build(Part.CONFIDENCE_HEAD, PointHead, config, 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def _need(self, part: Part) -> nn.Module:
+        module = getattr(self, part.value)
+        if module is None:
+            raise RuntimeError(f"This network was built without its {part.value}.")
+        assert isinstance(module, nn.Module)
+        return module
+
+    def forward(self, inputs: ModelInputs, wants: Wants, cache: KeyValueCache | None = None) -> Outputs:
+        """Encode, run the mixture, and decode what is wanted.
+
+        Args:
+            inputs: tokens and images of this pass.
+            wants: which results to compute.
+            cache: what was read before; this pass sees it and is appended to it.
+        """
+        streams = Streams(self._semantic_stream(inputs), self._geometric_stream(inputs))
+        hidden = self._need(Part.MIXTURE)(streams, inputs.layout, cache)
+        geometry = logits = None
+        if wants.geometry:
+            assert inputs.photographs is not None
+            geometry = self.decode_geometry(hidden.geometric, inputs.photographs, wants)
+        if wants.logit_slots is not None:
+            logits = self._need(Part.LANGUAGE_HEAD)(hidden.semantic[:, wants.logit_slots])
+        return Outputs(hidden, geometry, logits)
+
+    def encode_semantic(self, images: SemanticPatches) -> Float[Tensor, "batch tokens channels"]:
+        """Semantic tokens of all views, one view after the other."""
+        encoder = self._need(Part.SEMANTIC_ENCODER)
+        flat = images.patches.flatten(0, 1)
+        step = flat.shape[0] if torch.is_grad_enabled() else SEMANTIC_VIEWS_PER_CHUNK
+        tokens = [encoder(part, images.rows, images.columns) for part in flat.split(max(step, 1))]
+        return torch.cat(tokens).unflatten(0, images.patches.shape[:2]).flatten(1, 2)
+
+    def encode_geometric(self, photographs: Photographs) -> Float[Tensor, "batch tokens channels"]:
+        """Bridged geometric tokens of all views, one view after the other."""
+        bridge = self.bridge
+        assert bridge is not None
+        tokens: Tensor = bridge(self._need(Part.GEOMETRIC_ENCODER)(photographs.images))
+        return tokens.flatten(1, 2)
+
+    def _geometric_stream(self, inputs: ModelInputs) -> Float[Tensor, "batch tokens channels"]:
+        if inputs.photographs is None:
+            return torch.empty(
+                inputs.token_ids.shape[0], 0, self.config.mixture.width, device=inputs.token_ids.device
+            )
+        return self.encode_geometric(inputs.photographs)
+
+    def _semantic_stream(self, inputs: ModelInputs) -> Float[Tensor, "batch tokens channels"]:
+        assert self.embedding is not None
+        text: Tensor = self.embedding(inputs.token_ids)
+        if inputs.patches is None:
+            return text
+        images = self.encode_semantic(inputs.patches).to(text.dtype)
+        num_tokens = inputs.layout.semantic_positions.shape[-1]
+        is_text = torch.zeros(num_tokens, dtype=torch.bool, device=text.device)
+        is_text[inputs.text_slots] = True
+        # A stable sort by kind gives, for each slot, its place in [images, text].
+        order = torch.argsort(is_text.int(), stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(num_tokens, device=order.device)
+        return torch.cat([images, text], dim=1)[:, place]
+
+    def decode_geometry(
+        self,
+        hidden: Float[Tensor, "batch tokens channels"],
+        photographs: Photographs,
+        wants: Wants,
+    ) -> GeometryPrediction:
+        """Run the geometry heads in float32, a few views at a time where no gradient is needed."""
+        batch, views, _, height, width = photographs.images.shape
+        patch = self.config.geometric_encoder.patch_size
+        rows, columns = height // patch, width // patch
+        per_view = hidden.unflatten(1, (views, rows * columns))
+        with torch.autocast(hidden.device.type, enabled=False):
+            parts = [
+                self._decode_views(per_view[:, part].float(), per_view[:, :1].float(), (rows, columns), wants)
+                for part in self._head_chunks(batch, views, rows * columns)
+            ]
+        return _concatenate(parts)
+
+    def _head_chunks(self, batch: int, views: int, patches: int) -> Iterator[slice]:
+        step = views if torch.is_grad_enabled() else max(1, HEAD_TOKENS_PER_CHUNK // (batch * patches))
+        for start in range(0, views, step):
+            yield slice(start, start + step)
+
+    def _decode_views(
+        self,
+        hidden: Float[Tensor, "batch views patches channels"],
+        anchor: Float[Tensor, "batch 1 patches channels"],
+        grid: tuple[int, int],
+        wants: Wants,
+    ) -> GeometryPrediction:
+        shape, flat = hidden.shape[:2], hidden.flatten(0, 1)
+        raw = self._need(Part.POINT_HEAD)(flat, *grid).unflatten(0, shape)
+        poses = self._need(Part.CAMERA_HEAD)(flat, *grid).unflatten(0, shape)
+        points_global = confidence = None
+        if wants.global_points:
+            first = anchor.expand(-1, shape[1], -1, -1).flatten(0, 1)
+            points_global = self._need(Part.GLOBAL_POINT_HEAD)(flat, *grid, first).unflatten(0, shape)
+        if self.confidence_head is not None:
+            confidence = self.confidence_head(flat, *grid).unflatten(0, shape)[..., 0]
+        return GeometryPrediction(points_from_prediction(raw), poses, points_global, confidence)
+
+
+def _concatenate(parts: list[GeometryPrediction]) -> GeometryPrediction:
+    """Put views decoded apart together again."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(tensors: list[Tensor | None]) -> Tensor | None:
+        present = [tensor for tensor in tensors if tensor is not None]
+        return torch.cat(present, dim=1) if present else None
+
+    return GeometryPrediction(
+        torch.cat([part.points_camera for part in parts], dim=1),
+        torch.cat([part.T_world_camera for part in parts], dim=1),
+        join([part.points_global for part in parts]),
+        join([part.confidence_logits for part in parts]),
+    )

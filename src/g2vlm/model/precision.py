@@ -1,0 +1,106 @@
+"""The one place that decides on devices and number formats.
+
+Policy: the towers run in the chosen precision with float32 sums (see `layers`), the geometry heads always in
+float32. float16 is refused: it is slow on CPUs and overflows in the released weights' activations.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import nn
+
+from g2vlm.errors import DeviceError
+from g2vlm.model.config import Part
+
+FLOAT32_PARTS = (Part.POINT_HEAD, Part.CAMERA_HEAD, Part.GLOBAL_POINT_HEAD, Part.CONFIDENCE_HEAD)
+"""Parts that keep float32 weights in every precision."""
+
+
+class Precision(Enum):
+    """Number format of the weights and matrix products of the towers."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The torch type."""
+        return torch.float32 if self is Precision.FLOAT32 else torch.bfloat16
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """Type of the weight with our name `name`: float32 inside the geometry heads."""
+        part = name.split(".", 1)[0]
+        return torch.float32 if part in {p.value for p in FLOAT32_PARTS} else self.dtype
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a network runs."""
+
+    device: torch.device
+    precision: Precision
+
+
+def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
+    """Resolve the words of a user.
+
+    Args:
+        device: "auto" (CUDA if there is one, then MPS, then CPU), or any torch device such as "cuda:1".
+        dtype: "float32", "bfloat16" or "auto" (bfloat16, but float32 on MPS and where a CPU has no fast
+            bfloat16).
+
+    Raises:
+        DeviceError: the device does not exist here, or the type is not offered.
+    """
+    chosen = _choose_device(device)
+    return Placement(chosen, _choose_precision(dtype, chosen))
+
+
+def _choose_device(device: str) -> torch.device:
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"Expected a device such as auto, cpu, cuda or cuda:1, got {device!r}.") from error
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (chosen.index or 0) >= count:
+            raise DeviceError(
+                f"Expected a CUDA device for {device!r}, but torch {torch.__version__} sees {count}: "
+                "use --device cpu, or install a CUDA build of torch and a driver."
+            )
+    elif chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("Expected an Apple GPU for 'mps', but torch sees none: use --device cpu.")
+    elif chosen.type not in ("cpu", "mps"):
+        raise DeviceError(f"Expected a cpu, cuda or mps device, got {device!r}.")
+    return chosen
+
+
+def _choose_precision(dtype: str, device: torch.device) -> Precision:
+    if dtype == "auto":
+        slow = device.type == "mps" or (device.type == "cpu" and not cpu_has_fast_bfloat16())
+        return Precision.FLOAT32 if slow else Precision.BFLOAT16
+    aliases = {"float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16"}
+    if dtype not in aliases:
+        raise DeviceError(f"Expected dtype auto, float32 or bfloat16, got {dtype!r}.")
+    return Precision(aliases[dtype])
+
+
+def cpu_has_fast_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AMX or AVX-512 BF16 on x86, any recent Arm)."""
+    import platform
+
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe()) if probe is not None else False
+
+
+def cast_(network: nn.Module, precision: Precision) -> None:
+    """Convert the weights of a network in place, following the policy."""
+    for name, parameter in network.named_parameters():
+        parameter.data = parameter.data.to(precision.dtype_of(name))

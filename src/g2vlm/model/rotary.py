@@ -1,0 +1,101 @@
+"""Rotary position embeddings: the multimodal one of the mixture, and the planar one of encoders and heads."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Cosines and sines of the rotary angles, float32, broadcastable over batch and heads."""
+
+    cos: Float[Tensor, "#batch 1 tokens half"]
+    sin: Float[Tensor, "#batch 1 tokens half"]
+
+    def __getitem__(self, tokens: slice) -> "Rotation":
+        return Rotation(self.cos[:, :, tokens], self.sin[:, :, tokens])
+
+
+def _rotation(angles: Float[Tensor, "#batch tokens half"]) -> Rotation:
+    return Rotation(angles.cos()[:, None], angles.sin()[:, None])
+
+
+def multimodal_rotation(
+    positions: Int[Tensor, "*batch 3 tokens"], sections: tuple[int, int, int], theta: float
+) -> Rotation:
+    """Rotation of M-RoPE: the frequencies are split between time, height and width.
+
+    Args:
+        positions: (t, h, w) of every token, with or without a batch dimension.
+        sections: how many frequencies follow t, h and w; frequency i is theta ** (-i / sum(sections)).
+        theta: base.
+    """
+    half = sum(sections)
+    exponent = torch.arange(half, device=positions.device, dtype=torch.float32) / half
+    frequency = theta**-exponent
+    axis = torch.repeat_interleave(
+        torch.arange(3, device=positions.device), torch.tensor(sections, device=positions.device)
+    )
+    batched = positions if positions.ndim == 3 else positions[None]
+    per_frequency = batched.float().index_select(1, axis).transpose(1, 2)
+    return _rotation(per_frequency * frequency)
+
+
+def planar_rotation(
+    rows: Int[Tensor, " tokens"], columns: Int[Tensor, " tokens"], num_frequencies: int, base: float
+) -> Rotation:
+    """Angles of two axes side by side: `num_frequencies` for the row index, as many for the column index."""
+    exponent = torch.arange(num_frequencies, device=rows.device, dtype=torch.float32) / num_frequencies
+    frequency = base**-exponent
+    angles = torch.cat([rows.float()[:, None] * frequency, columns.float()[:, None] * frequency], dim=-1)
+    return _rotation(angles[None])
+
+
+def grid_indices(rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row and column index of every patch in raster order, each of shape (rows * columns,)."""
+    grid = torch.arange(rows * columns, device=device)
+    return grid // columns, grid % columns
+
+
+def merged_grid_indices(rows: int, columns: int, merge: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row and column index of every patch in merge order: each merge x merge square is contiguous."""
+    row, column = (index.view(rows, columns) for index in grid_indices(rows, columns, device))
+
+    def reorder(index: Tensor) -> Tensor:
+        squares = index.view(rows // merge, merge, columns // merge, merge)
+        return squares.transpose(1, 2).reshape(-1)
+
+    return reorder(row), reorder(column)
+
+
+def rotate_halves(
+    x: Float[Tensor, "batch heads tokens channels"], rotation: Rotation
+) -> Float[Tensor, "batch heads tokens channels"]:
+    """Rotate the pairs (i, i + channels / 2), in float32, returned in float32."""
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat(
+        [
+            first * rotation.cos - second * rotation.sin,
+            second * rotation.cos + first * rotation.sin,
+        ],
+        dim=-1,
+    )
+
+
+def rotate_quarters(
+    x: Float[Tensor, "batch heads tokens channels"], rotation: Rotation
+) -> Float[Tensor, "batch heads tokens channels"]:
+    """Rotate each half of the channels by its own axis (row, then column), pairs (i, i + channels / 4)."""
+    a, b, c, d = x.float().chunk(4, dim=-1)
+    (row_cos, column_cos), (row_sin, column_sin) = rotation.cos.chunk(2, -1), rotation.sin.chunk(2, -1)
+    return torch.cat(
+        [
+            a * row_cos - b * row_sin,
+            b * row_cos + a * row_sin,
+            c * column_cos - d * column_sin,
+            d * column_cos + c * column_sin,
+        ],
+        dim=-1,
+    )

@@ -1,0 +1,40 @@
+"""Shared set-up: shapes checked at run time, one thread for each worker, the small checkpoint of the parity files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# Annotated shapes are promises; the hook makes every call in every test check them.
+install_import_hook("g2vlm", "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+PARITY_DATA = Path(__file__).parent / "parity" / "data"
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def parity_data() -> Path:
+    return PARITY_DATA
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small pseudo-random checkpoint behind the parity files, in the released layout."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    subprocess.run([sys.executable, PARITY_DATA / "make_checkpoint.py", folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def computed_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The computed pictures behind the parity files."""
+    folder = tmp_path_factory.mktemp("images")
+    subprocess.run([sys.executable, PARITY_DATA / "make_images.py", folder], check=True)
+    return folder
