@@ -1,0 +1,1 @@
+"""Photos, videos and text made ready for the model."""

@@ -1,0 +1,158 @@
+"""Photos to the input of the geometric encoder: one size, values in 0..1, where each pixel came from.
+
+The first photo decides the size of all: 518 pixels wide, the height rounded to whole 14-pixel patches. The
+released model stretches every other photo to that size (`Fit.STRETCH`); `Fit.PAD` keeps their shape instead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from PIL import Image
+from torch import Tensor
+
+from g2vlm.errors import InputError
+from g2vlm.inputs.decode import Photo
+
+PAD_COLOR = (255, 255, 255)
+
+
+class Fit(Enum):
+    """What happens to a photo whose shape differs from the first one's."""
+
+    STRETCH = "stretch"
+    """Resized to the first photo's size whatever its shape: what the released model does."""
+
+    PAD = "pad"
+    """Resized with its shape kept, centred, and surrounded by white pixels that are marked invalid.
+
+    A photo that rounds to the first one's patch grid is resized as released, so that photos of one shape give
+    the same pixels under both choices.
+    """
+
+
+@dataclass(frozen=True)
+class GeometricImages:
+    """Views ready for the geometric encoder (which applies its own mean and deviation)."""
+
+    pixels: Float[Tensor, "views 3 height width"]
+    """RGB in 0..1, float32; height and width are whole numbers of patches."""
+
+    valid: Bool[Tensor, "views height width"]
+    """False on padding, true wherever a pixel shows the photo."""
+
+    T_model_original: Float64[Tensor, "views 3 3"]
+    """Pixel affine: model pixel = T @ (u, v, 1) of the upright original photo, pixel centres at integers."""
+
+    original_sizes: tuple[tuple[int, int], ...]
+    """(width, height) of every upright original photo."""
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """Where a resized photo lies inside the canvas all views share, in pixels."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+
+def prepare_geometric(
+    photos: Sequence[Photo], *, width: int = 518, patch: int = 14, fit: Fit = Fit.STRETCH
+) -> GeometricImages:
+    """Bring photos to the size of the first one, as the geometric encoder wants them.
+
+    Args:
+        photos: At least one photo, upright RGB.
+        width: Common width in pixels, a multiple of `patch`; the released weights were trained at 518.
+        patch: Side of the encoder's patches in pixels.
+        fit: What to do with photos of another shape than the first.
+
+    Returns:
+        The views in the order of the photos. Resizing is Pillow's Lanczos filter on 8-bit values, followed by
+        a division by 255, which reproduces the released preparation bit for bit.
+
+    Raises:
+        InputError: No photo, a width that is not a whole number of patches, or a first photo so flat that not
+            one row of patches remains.
+    """
+    if not photos:
+        raise InputError("Expected at least one photo to prepare, got none: add a photo.")
+    canvas = canvas_size(photos[0].image.size, width=width, patch=patch)
+    pixels = torch.empty(len(photos), 3, canvas[1], canvas[0])
+    valid = torch.zeros(len(photos), canvas[1], canvas[0], dtype=torch.bool)
+    transforms = torch.empty(len(photos), 3, 3, dtype=torch.float64)
+    for index, photo in enumerate(photos):
+        place = _place(photo.image.size, canvas, patch, fit)
+        pixels[index] = _render(photo.image, canvas, place)
+        valid[index, place.top : place.top + place.height, place.left : place.left + place.width] = True
+        transforms[index] = _pixel_affine(photo.image.size, place)
+    return GeometricImages(pixels, valid, transforms, tuple(photo.image.size for photo in photos))
+
+
+def canvas_size(original_size: tuple[int, int], *, width: int = 518, patch: int = 14) -> tuple[int, int]:
+    """The size all views get when a photo of `original_size` comes first.
+
+    Args:
+        original_size: (width, height) of the upright photo in pixels.
+        width: Width of the canvas in pixels, a multiple of `patch`.
+        patch: Side of a patch in pixels.
+
+    Returns:
+        (width, height) in pixels; the height is the one that keeps the shape, rounded to whole patches with
+        ties to even, as the released code does.
+
+    Raises:
+        InputError: The width is not a positive multiple of the patch, or the height rounds to zero.
+    """
+    if width < patch or width % patch:
+        raise InputError(f"Expected an image width that is a positive multiple of {patch}, got {width}.")
+    original_width, original_height = original_size
+    height = _rows(original_size, width, patch) * patch
+    if height == 0:
+        raise InputError(
+            f"The first photo is {original_width}x{original_height}, too flat to reconstruct: at {width} "
+            f"pixels width it would be under half a {patch}-pixel patch high: crop it, or put another first."
+        )
+    return width, height
+
+
+def _rows(size: tuple[int, int], width: int, patch: int) -> int:
+    """Patch rows of a photo at the common width, its shape kept; ties go to the even number."""
+    return round(size[1] * width / size[0] / patch)
+
+
+def _place(size: tuple[int, int], canvas: tuple[int, int], patch: int, fit: Fit) -> _Placement:
+    """Decide size and position of one photo on the canvas."""
+    fills = _rows(size, canvas[0], patch) * patch == canvas[1]
+    if fit is Fit.STRETCH or fills:
+        return _Placement(canvas[0], canvas[1], 0, 0)
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    width = min(max(round(size[0] * scale), 1), canvas[0])
+    height = min(max(round(size[1] * scale), 1), canvas[1])
+    return _Placement(width, height, (canvas[0] - width) // 2, (canvas[1] - height) // 2)
+
+
+def _pixel_affine(size: tuple[int, int], place: _Placement) -> Float64[Tensor, "3 3"]:
+    """Original pixel to canvas pixel: a resize keeps u + 1/2 proportional, the placement shifts."""
+    scale_u, scale_v = place.width / size[0], place.height / size[1]
+    shift_u = 0.5 * scale_u - 0.5 + place.left
+    shift_v = 0.5 * scale_v - 0.5 + place.top
+    return torch.tensor([[scale_u, 0, shift_u], [0, scale_v, shift_v], [0, 0, 1]], dtype=torch.float64)
+
+
+def _render(
+    image: Image.Image, canvas: tuple[int, int], place: _Placement
+) -> Float[Tensor, "3 height width"]:
+    """Resize one photo and lay it on the canvas."""
+    resized = image.resize((place.width, place.height), Image.Resampling.LANCZOS)
+    if resized.size != canvas:
+        padded = Image.new("RGB", canvas, PAD_COLOR)
+        padded.paste(resized, (place.left, place.top))
+        resized = padded
+    # np.array copies: Pillow's own buffer is read-only, which torch warns about.
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).to(torch.float32).div(255.0)

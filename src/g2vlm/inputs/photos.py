@@ -1,0 +1,257 @@
+"""Photos from wherever they are: a folder, a pattern, files, a video, images in memory."""
+
+import glob
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from g2vlm.errors import InputError
+from g2vlm.inputs.decode import IMAGE_SUFFIXES, Photo, decode_array, decode_file, decode_image, printable
+from g2vlm.inputs.video import VIDEO_SUFFIXES, FrameChoice, FrameChoiceKind, evenly_spread, read_frames
+
+__all__ = [
+    "FrameChoice",
+    "FrameChoiceKind",
+    "Photo",
+    "PhotoItem",
+    "PhotoSet",
+    "PhotoSource",
+    "Skipped",
+    "SkippedInputWarning",
+    "load_photos",
+    "natural_key",
+]
+
+PhotoItem = str | Path | Image.Image | np.ndarray
+"""One photo: a file, or an image in memory."""
+
+PhotoSource = PhotoItem | Sequence[PhotoItem]
+"""Where photos may come from: a folder, pattern, file or video; an image or array in memory; a list."""
+
+_SPREAD = FrameChoice()
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_NAMED_IN_MESSAGE = 8
+_KNOWN_ENDINGS = "jpg, png, webp, heic, tif, ... or a video such as mp4"
+
+
+class SkippedInputWarning(UserWarning):
+    """Some inputs could not be used and were left out."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An input that was left out."""
+
+    name: str
+    """File name, or place in the list for an image in memory."""
+
+    reason: str
+    """Why, in a few words."""
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photos of one scene, in order, and what happened on the way to them."""
+
+    photos: tuple[Photo, ...]
+    """At least one photo; their names differ."""
+
+    skipped: tuple[Skipped, ...]
+    """Inputs that could not be used."""
+
+    source: str
+    """The folder, pattern, file or video, or "memory" or "a list", for messages and reports."""
+
+    frame_indices: tuple[int, ...] | None = None
+    """For a video the number of every frame, counted from 0; none for photos."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An input that may turn out to be a photo."""
+
+    name: str
+    decode: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What a source holds before anything is decoded."""
+
+    label: str
+    candidates: tuple[_Candidate, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def load_photos(
+    source: PhotoSource, *, max_views: int | None = None, frames: FrameChoice = _SPREAD
+) -> PhotoSet:
+    """Load the photos of one scene.
+
+    Args:
+        source: A folder (its photos in natural order: img2 before img10; hidden files are ignored, folders
+            inside not searched), a glob pattern, one photo, one video, an image in memory, a (views, height,
+            width, channels) array, or a list of photo files and images in memory, kept in its order.
+        max_views: Upper limit on the number of views; of more, an evenly spread part is kept that includes
+            the first and the last.
+        frames: Which frames to take if the source is a video.
+
+    Returns:
+        The photos. What could not be used is listed in `skipped` and named in a `SkippedInputWarning`.
+
+    Raises:
+        InputError: The source does not exist or holds nothing usable, or `max_views` is below 1.
+    """
+    if max_views is not None and max_views < 1:
+        raise InputError(f"Expected a maximum of at least 1 view, got {max_views}.")
+    if isinstance(source, str | Path):
+        if re.match(r"[A-Za-z]{2,}://", str(source)):
+            raise InputError(f"Expected a file or folder on this machine, got {source}: download it first.")
+        path = Path(source).expanduser()
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+            video = read_frames(path, frames, max_frames=max_views)
+            return PhotoSet(video.photos, (), printable(str(source)), video.indices)
+        listing = _list_path(path)
+    else:
+        listing = _list_items(source)
+    photos, damaged = _decode(listing.candidates, max_views)
+    skipped = (*listing.skipped, *damaged)
+    if not photos:
+        raise InputError(f"No usable photo in {listing.label}: {_describe(skipped)}.")
+    if skipped:
+        message = f"Left out {len(skipped)} of the inputs in {listing.label}: {_describe(skipped)}."
+        warnings.warn(message, SkippedInputWarning, stacklevel=2)
+    return PhotoSet(_with_distinct_names(photos), skipped, listing.label)
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorting key that compares numbers inside names by value: img2 before img10, case ignored.
+
+    Args:
+        name: A file name or path.
+    """
+    pieces = re.split(r"([0-9]+)", name)
+    key = tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece.casefold()) for piece in pieces)
+    # Names that differ in case or leading zeros only still get a fixed order.
+    return (*key, (2, 0, name))
+
+
+def _list_path(path: Path) -> _Listing:
+    """List what a folder, file or pattern holds."""
+    label = printable(str(path))
+    if path.is_dir():
+        try:
+            entries = [entry for entry in path.iterdir() if not _is_ignored(entry)]
+        except OSError as error:
+            raise InputError(f"Cannot read the folder {label}: {error.strerror}.") from error
+        if not entries:
+            raise InputError(f"The folder {label} is empty: expected photos ({_KNOWN_ENDINGS}).")
+        return _list_entries(label, entries)
+    if path.exists() or path.is_symlink():
+        return _Listing(label, (_Candidate(printable(path.name), partial(decode_file, path)),))
+    if re.search(r"[*?[]", str(path)):
+        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        if not matches:
+            raise InputError(f"No file matches the pattern {label} in {Path.cwd()}.")
+        return _list_entries(label, matches)
+    raise InputError(f"No such file or folder: {label}. Check the path; the current folder is {Path.cwd()}.")
+
+
+def _list_entries(label: str, entries: Iterable[Path]) -> _Listing:
+    """Sort paths naturally and tell the photos among them by their endings."""
+    candidates, skipped, videos = [], [], []
+    for entry in sorted(entries, key=lambda path: natural_key(str(path))):
+        name, suffix = printable(entry.name), entry.suffix.lower()
+        if suffix in IMAGE_SUFFIXES or entry.is_dir():
+            candidates.append(_Candidate(name, partial(decode_file, entry)))
+        elif suffix in VIDEO_SUFFIXES:
+            videos.append(printable(str(entry)))
+            skipped.append(Skipped(name, "a video: pass it on its own"))
+        else:
+            skipped.append(
+                Skipped(name, f"not a photo (ending {suffix!r})" if suffix else "not a photo (no ending)")
+            )
+    if videos and len(videos) == len(skipped) and not candidates:
+        count = "one video" if len(videos) == 1 else f"{len(videos)} videos"
+        raise InputError(f"{label} holds no photo but {count}: pass a video on its own, such as {videos[0]}.")
+    return _Listing(label, tuple(candidates), tuple(skipped))
+
+
+def _list_items(source: Image.Image | np.ndarray | Sequence[PhotoItem]) -> _Listing:
+    """List images in memory, or a list of files and images."""
+    if isinstance(source, np.ndarray) and source.ndim == 4:
+        return _Listing("memory", tuple(_candidate(item, place) for place, item in enumerate(source)))
+    if isinstance(source, Image.Image | np.ndarray):
+        return _Listing("memory", (_candidate(source, 0),))
+    if not source:
+        raise InputError("Expected at least one photo, got an empty list: add a photo.")
+    return _Listing("a list", tuple(_candidate(item, place) for place, item in enumerate(source)))
+
+
+def _candidate(item: PhotoItem, place: int) -> _Candidate:
+    """One element of a list."""
+    if isinstance(item, str | Path):
+        path = Path(item).expanduser()
+        return _Candidate(printable(path.name), partial(decode_file, path))
+    name = f"image_{place}"
+    if isinstance(item, Image.Image):
+        return _Candidate(name, partial(decode_image, item))
+    if isinstance(item, np.ndarray):
+        return _Candidate(name, partial(decode_array, item))
+    raise InputError(
+        f"Expected photo files, Pillow images or numpy arrays, got {type(item).__name__} at place {place}."
+    )
+
+
+def _is_ignored(path: Path) -> bool:
+    """Whether a folder's entry is nobody's input: hidden, or left behind by the system."""
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
+
+
+def _decode(candidates: Sequence[_Candidate], max_views: int | None) -> tuple[list[Photo], list[Skipped]]:
+    """Decode an evenly spread part of the candidates, replacing those that turn out to be unusable."""
+    pool = list(range(len(candidates)))
+    decoded: dict[int, Photo] = {}
+    skipped: dict[int, Skipped] = {}
+    while True:
+        chosen = [pool[place] for place in evenly_spread(len(pool), max_views or len(pool))]
+        decoded = {index: photo for index, photo in decoded.items() if index in chosen}
+        for index in chosen:
+            if index not in decoded:
+                try:
+                    decoded[index] = Photo(candidates[index].decode(), candidates[index].name)
+                except InputError as error:
+                    skipped[index] = Skipped(candidates[index].name, str(error))
+        if all(index in decoded for index in chosen):
+            return [decoded[index] for index in chosen], [skipped[index] for index in sorted(skipped)]
+        pool = [index for index in pool if index not in skipped]
+
+
+def _with_distinct_names(photos: Sequence[Photo]) -> tuple[Photo, ...]:
+    """Number photos of the same name (0.jpg of two folders), so that results can be told apart."""
+    seen: Counter[str] = Counter()
+    taken = {photo.name for photo in photos}
+    distinct = []
+    for photo in photos:
+        name, path = photo.name, Path(photo.name)
+        while seen[photo.name] and name in taken:
+            seen[photo.name] += 1
+            name = f"{path.stem}-{seen[photo.name]}{path.suffix}"
+        seen[photo.name] += not seen[photo.name]
+        taken.add(name)
+        distinct.append(replace(photo, name=name))
+    return tuple(distinct)
+
+
+def _describe(skipped: Sequence[Skipped]) -> str:
+    """Names and reasons on one line."""
+    named = "; ".join(f"{item.name} ({item.reason})" for item in skipped[:_NAMED_IN_MESSAGE])
+    rest = len(skipped) - _NAMED_IN_MESSAGE
+    return f"{named}; and {rest} more" if rest > 0 else named
