@@ -12,6 +12,7 @@ from torch import Tensor
 
 from g2vlm.errors import InputError
 from g2vlm.geometry.poses import transform_points
+from g2vlm.geometry.precision import widen
 from g2vlm.geometry.rotations import nearest_rotation
 
 
@@ -52,11 +53,6 @@ class Similarity:
         return Similarity(scale=self.scale * other.scale, R=R, t=t)
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """Float64 where the device has it (Apple GPUs have not)."""
-    return tensor.float() if tensor.device.type == "mps" else tensor.double()
-
-
 def weighted_median(
     values: Float[Tensor, "*batch n"], weights: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
@@ -69,7 +65,7 @@ def weighted_median(
         weights: non-negative; values of weight zero never count. If all are zero the result is NaN.
     """
     order_values, order = values.sort(dim=-1)
-    cumulative = _wide(weights).gather(-1, order).cumsum(dim=-1)
+    cumulative = widen(weights).gather(-1, order).cumsum(dim=-1)
     total = cumulative[..., -1:]
     # `left` finds the first position whose cumulative weight reaches half. Zero weights cannot be selected:
     # they leave the cumulative weight where it was, below half.
@@ -158,8 +154,8 @@ def umeyama(
     Raises:
         InputError: non-finite points, no weight at all, or (with scale) all source points in one place.
     """
-    p, g = _wide(source), _wide(target)
-    w = torch.ones_like(p[..., 0]) if weights is None else _wide(weights)
+    p, g = widen(source), widen(target)
+    w = torch.ones_like(p[..., 0]) if weights is None else widen(weights)
     if not bool(torch.isfinite(p).all() and torch.isfinite(g).all() and torch.isfinite(w).all()):
         raise InputError("Expected finite points and weights to align, got NaN or infinity: mask them first.")
     if source.shape[-2] == 0 or bool((w.sum(dim=-1) <= 0).any()):
