@@ -1,4 +1,4 @@
-"""Shared set-up: shapes checked at run time, one thread for each worker, the small checkpoint of the parity files."""
+"""Shared set-up: shapes checked at run time, one thread for each worker, the checkpoint of the parity files."""
 
 import os
 import subprocess

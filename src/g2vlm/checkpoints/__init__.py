@@ -1,0 +1,1 @@
+"""Checkpoint folders: names, strict loading, saving, the hub, random weights."""

@@ -4,6 +4,7 @@ Tensors are read from the mapped file and converted one by one into weights that
 the peak of anonymous memory is the weights themselves plus one tensor.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,41 +60,62 @@ class IncompleteCheckpointError(CheckpointError):
         self.report = report
         super().__init__(
             f"{path} is not a complete g2vlm checkpoint; nothing was loaded, because silently missing weights "
-            f"give garbage answers. Download it again, or name parts to ignore.\n{report}"
+            f"give garbage answers: download it again, or name keys to ignore.\n{report}"
         )
 
 
 @dataclass(frozen=True)
-class WeightsFile:
-    """An open safetensors file and the shapes in its header."""
+class Weights:
+    """Open safetensors files of one checkpoint, and the shapes in their headers."""
 
     path: Path
+    """The file, or the index of its shards."""
     shapes: dict[str, tuple[int, ...]]
-    handle: Any = field(repr=False)
+    _handles: dict[str, Any] = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path) -> "WeightsFile":
-        """Map a file.
+    def open(cls, folder: Path) -> "Weights":
+        """Map `model.safetensors`, or the shards that `model.safetensors.index.json` names.
 
         Raises:
-            CheckpointError: it is missing, truncated or not safetensors.
+            CheckpointError: a file is missing, truncated or not safetensors.
         """
-        if not path.is_file():
-            raise CheckpointError(f"Expected the weights at {path}, found no file: run  g2vlm download")
-        try:
-            handle = safe_open(str(path), framework="pt", device="cpu")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path} is not a readable safetensors file ({error}): it may have been cut off while "
-                "downloading; run  g2vlm download  again."
-            ) from error
-        shapes = {key: tuple(handle.get_slice(key).get_shape()) for key in handle.keys()}  # noqa: SIM118
-        return cls(path, shapes, handle)
+        whole, index = folder / WEIGHTS, folder / f"{WEIGHTS}.index.json"
+        path = index if index.is_file() and not whole.is_file() else whole
+        files = _shards(index) if path == index else [whole]
+        shapes: dict[str, tuple[int, ...]] = {}
+        handles: dict[str, Any] = {}
+        for file in files:
+            handle = _open_mapped(file)
+            for key in handle.keys():  # noqa: SIM118
+                shapes[key] = tuple(handle.get_slice(key).get_shape())
+                handles[key] = handle
+        return cls(path, shapes, handles)
 
     def tensor(self, key: str) -> Tensor:
-        """One tensor, mapped from the file."""
-        result: Tensor = self.handle.get_tensor(key)
+        """One tensor, mapped from its file."""
+        result: Tensor = self._handles[key].get_tensor(key)
         return result
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not a readable index of shards: {error!r}") from error
+    return [index.parent / name for name in sorted(names)]
+
+
+def _open_mapped(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"Expected the weights at {path}, found no file: run  g2vlm download")
+    try:
+        return safe_open(str(path), framework="pt", device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}): it may have been cut off while "
+            "downloading; run  g2vlm download  again."
+        ) from error
 
 
 def inspect_keys(
@@ -144,36 +166,57 @@ def load_network(
         parts: parts to build and load; all that the checkpoint has by default. The keys of the whole
             checkpoint are checked whatever is loaded.
         ignore: beginnings of released keys that may be missing or left over, for example
-            "global_points_decoder." in a checkpoint saved without its training-only head.
+            "global_point" in a checkpoint saved without its training-only head. A part that is asked for
+            must be complete all the same.
         on_progress: called with (tensors done, tensors in all).
 
     Returns:
         The network in evaluation mode, without gradients.
 
     Raises:
-        CheckpointError: see `WeightsFile.open` and `read_config`.
+        CheckpointError: see `Weights.open` and `read_config`.
         IncompleteCheckpointError: a key is missing, left over or misshapen.
     """
-    file = WeightsFile.open(folder / WEIGHTS)
-    has_confidence = any(key.startswith("conf_decoder.") for key in file.shapes)
+    weights = Weights.open(folder)
+    has_confidence = any(key.startswith("conf_decoder.") for key in weights.shapes)
     config = read_config(folder, has_confidence=has_confidence)
-    report = inspect_keys(file.shapes, config, ignore)
+    report = inspect_keys(weights.shapes, config, ignore)
     if report:
-        raise IncompleteCheckpointError(file.path, report)
+        raise IncompleteCheckpointError(weights.path, report)
     with torch.device("meta"):
         network = G2VLM(config, parts)
-    rows = [row for row in table(config, network.parts)]
-    absent = [key for row in rows for key in row.released if key not in file.shapes]
-    if absent:
-        raise IncompleteCheckpointError(file.path, KeyReport(missing=tuple(absent)))
-    for done, row in enumerate(rows):
-        _fill(network, row, file, placement)
-        if on_progress is not None:
-            on_progress(done + 1, len(rows))
+    _fill_parts(network, network.parts, weights, placement, on_progress)
     return network.eval().requires_grad_(False)
 
 
-def _fill(network: nn.Module, row: Row, file: WeightsFile, placement: Placement) -> None:
+def extend_network(network: G2VLM, folder: Path, placement: Placement, parts: frozenset[Part]) -> G2VLM:
+    """Return a network that has `parts` as well, sharing the modules already loaded from `folder`."""
+    with torch.device("meta"):
+        extended = G2VLM(network.config, network.parts | parts)
+    for name, module in network.named_children():
+        setattr(extended, name, module)
+    _fill_parts(extended, extended.parts - network.parts, Weights.open(folder), placement, None)
+    return extended.eval().requires_grad_(False)
+
+
+def _fill_parts(
+    network: G2VLM,
+    parts: frozenset[Part],
+    weights: Weights,
+    placement: Placement,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    rows = table(network.config, parts)
+    absent = [key for row in rows for key in row.released if key not in weights.shapes]
+    if absent:
+        raise IncompleteCheckpointError(weights.path, KeyReport(missing=tuple(absent)))
+    for done, row in enumerate(rows):
+        _fill(network, row, weights, placement)
+        if on_progress is not None:
+            on_progress(done + 1, len(rows))
+
+
+def _fill(network: nn.Module, row: Row, weights: Weights, placement: Placement) -> None:
     """Replace one parameter on the meta device by converted values."""
     module_name, _, leaf = row.ours.rpartition(".")
     module = network.get_submodule(module_name)
@@ -181,7 +224,7 @@ def _fill(network: nn.Module, row: Row, file: WeightsFile, placement: Placement)
     values = torch.empty(empty.shape, dtype=placement.precision.dtype_of(row.ours), device=placement.device)
     start = 0
     for key in row.released:
-        source = file.tensor(key).reshape(-1, *empty.shape[1:])
+        source = weights.tensor(key).reshape(-1, *empty.shape[1:])
         values[start : start + source.shape[0]].copy_(source)
         start += source.shape[0]
     setattr(module, leaf, nn.Parameter(values, requires_grad=False))

@@ -1,7 +1,8 @@
-"""Released names on the left, ours on the right: the one place where the released layout is spelled out.
+"""Our names on the left, released names on the right: the one place that spells out the released layout.
 
-A row maps one of our tensors to the released tensors it is made of: one tensor as it is, several stacked along
-their rows (our fused projections), or one seen in another shape (convolutions that are linear maps of a patch).
+A row maps one of our tensors to the released tensors it is made of: one tensor as it is, several stacked
+along their rows (our fused projections), or one seen in another shape (convolutions that are linear maps of
+a patch).
 """
 
 from collections.abc import Iterator

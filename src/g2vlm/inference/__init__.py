@@ -1,0 +1,1 @@
+"""From photos and questions to scenes and answers."""

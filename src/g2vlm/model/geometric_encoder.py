@@ -1,7 +1,8 @@
 """The geometric encoder: DINOv2 with registers, over several views at once.
 
-Source: DINOv2 (arXiv 2304.07193), registers (arXiv 2309.16588). The released G2VLM cuts the tokens of all views
-into attention windows that drift by the class and register tokens of each view; `EncoderWindows` chooses.
+Source: DINOv2 (arXiv 2304.07193), registers (arXiv 2309.16588). The released G2VLM cuts the tokens of
+all views into attention windows that drift by the class and register tokens of each view; `EncoderWindows`
+chooses.
 """
 
 import torch
@@ -56,7 +57,7 @@ class EncoderLayer(nn.Module):
         The last tokens, as many as all views have class and register tokens, lie in no window; their
         attention output is zero.
         """
-        batch, views, tokens, _ = qkv.shape
+        views, tokens = qkv.shape[1:3]
         covered = views * (tokens - self.num_extra_tokens)
         flat = qkv.flatten(1, 2)
         windows = flat[:, :covered].unflatten(1, (views, -1))

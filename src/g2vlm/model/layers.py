@@ -91,7 +91,7 @@ class GatedMLP(nn.Module):
 
 
 def quick_gelu(x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
-    """x * sigmoid(1.702 x), the approximation that the semantic encoder was trained with."""
+    """Multiply by sigmoid(1.702 x): the approximation of GELU that the semantic encoder was trained with."""
     return x * torch.sigmoid(1.702 * x)
 
 

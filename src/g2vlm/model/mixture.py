@@ -1,6 +1,6 @@
 """The mixture of transformers: a semantic and a geometric expert that meet in every attention.
 
-Source: model notes of the G2VLM paper (arXiv 2511.21688), section 3.1; layers of Qwen2-VL with query/key norms.
+Source: G2VLM (arXiv 2511.21688), section 3; the layers are those of Qwen2-VL with query and key norms.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,65 @@
+"""From the network's geometry to a `Scene`."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from g2vlm.geometry.agreement import reprojection_agreement
+from g2vlm.geometry.cameras import recover_intrinsics
+from g2vlm.inputs.decode import Photo
+from g2vlm.inputs.geometric import GeometricImages
+from g2vlm.model.network import GeometryPrediction
+from g2vlm.scene.scene import Scale, ScaleKind, Scene
+from g2vlm.scene.view import View
+
+NETWORK_SCALE = Scale(ScaleKind.RELATIVE, "the network's own unit")
+
+
+def assemble_scene(
+    prediction: GeometryPrediction,
+    images: GeometricImages,
+    photos: tuple[Photo, ...],
+    scale: Scale = NETWORK_SCALE,
+) -> Scene:
+    """Put the predictions of one sequence together with the photos they belong to.
+
+    Intrinsics are recovered from the camera points. Confidence is the sigmoid of the confidence head, or,
+    where the checkpoint has none, the agreement of each point with the depth that other views give it.
+
+    Args:
+        prediction: of a batch of one.
+        images: what the network saw.
+        photos: names and times of the views.
+        scale: unit of the scene.
+    """
+    points = prediction.points_camera[0].float().cpu()
+    poses = prediction.T_world_camera[0].float().cpu()
+    valid = images.valid & torch.isfinite(points).all(dim=-1)
+    intrinsics = torch.stack(
+        [recover_intrinsics(view, mask.float()) for view, mask in zip(points, valid, strict=True)]
+    )
+    confidence = _confidence(prediction, poses, intrinsics, valid)
+    colours = (images.pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
+    views = tuple(
+        View(
+            name=photo.name,
+            rgb=colours[i].numpy(),
+            points_camera=points[i].numpy(),
+            T_world_camera=poses[i].numpy(),
+            K=intrinsics[i].numpy().astype(np.float32),
+            confidence=confidence[i].numpy(),
+            valid=valid[i].numpy(),
+            original_size=images.original_sizes[i],
+            T_model_original=images.T_model_original[i].numpy(),
+            time_s=photo.time_s,
+        )
+        for i, photo in enumerate(photos)
+    )
+    return Scene(views=views, scale=scale)
+
+
+def _confidence(prediction: GeometryPrediction, poses: Tensor, intrinsics: Tensor, valid: Tensor) -> Tensor:
+    if prediction.confidence_logits is not None:
+        return prediction.confidence_logits[0].float().sigmoid().cpu() * valid
+    world = prediction.points_world[0].float().cpu()
+    return reprojection_agreement(world, poses, intrinsics, valid)

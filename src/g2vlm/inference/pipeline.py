@@ -1,0 +1,236 @@
+"""`g2vlm.load`, and the model that a user holds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from g2vlm.checkpoints.hub import choose_checkpoint
+from g2vlm.checkpoints.loading import CHAT_PARTS, RECONSTRUCTION_PARTS, extend_network, load_network
+from g2vlm.checkpoints.saving import save_network
+from g2vlm.inference.assembly import assemble_scene
+from g2vlm.inference.perception import Perception
+from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.inference.timing import Stopwatch
+from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
+from g2vlm.inputs.photos import FrameChoice, PhotoSet, PhotoSource, load_photos
+from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
+from g2vlm.inputs.text import TextTokenizer
+from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
+from g2vlm.model.network import G2VLM, Wants
+from g2vlm.model.precision import Placement, choose_placement
+from g2vlm.scene.scene import Scene
+
+QUESTION_HEADROOM = 512
+"""Tokens of question and answer that a memory has room for from the start; it grows beyond."""
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+class Model:
+    """A loaded checkpoint: reconstructs scenes and perceives photos for questions.
+
+    Only what reconstruction needs is loaded at first; the first `perceive` adds the rest.
+    """
+
+    def __init__(
+        self, folder: Path, network: G2VLM, placement: Placement, view_attention: ViewAttention | None = None
+    ) -> None:
+        self.folder = folder
+        self.placement = placement
+        self.network = network
+        self.view_attention = view_attention or network.config.view_attention
+        self.tokenizer = TextTokenizer.from_folder(folder)
+        self.timings: dict[str, float] = {}
+        self._prompts = PromptBuilder(self.tokenizer, network.config, placement.device)
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path | None = None, **options: str) -> Self:
+        """Same as `g2vlm.load`, under the name that users of the hub expect."""
+        return cls._load(checkpoint, **options)
+
+    @classmethod
+    def _load(
+        cls,
+        checkpoint: str | Path | None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        view_attention: ViewAttention | str | None = None,
+        on_progress: Progress | None = None,
+    ) -> Self:
+        placement = choose_placement(device, dtype)
+        folder = choose_checkpoint(checkpoint).folder
+        watch = Stopwatch(placement.device)
+        with watch.measure("load_s"):
+            network = load_network(folder, placement, parts=RECONSTRUCTION_PARTS, on_progress=on_progress)
+            model = cls(folder, network, placement, _view_attention(view_attention))
+        model.timings = dict(watch.seconds)
+        return model
+
+    @property
+    def config(self) -> G2VLMConfig:
+        """Sizes and rules of the network."""
+        return self.network.config
+
+    def reconstruct(
+        self,
+        source: PhotoSource,
+        *,
+        max_views: int | None = None,
+        fit: Fit = Fit.STRETCH,
+        frames: FrameChoice = FrameChoice(),
+    ) -> Scene:
+        """Reconstruct the scene in photos or a video, with the released reconstruction prompt.
+
+        Args:
+            source: a folder, glob pattern, file, video, list of files, or images in memory.
+            max_views: at most so many views, spread evenly.
+            fit: how photos of other shapes are brought to the first one's.
+            frames: which frames of a video are used.
+
+        Returns:
+            The scene in the network's own frame and unit. Seconds of each step are left in `timings`.
+
+        Raises:
+            InputError: nothing usable in `source`.
+        """
+        watch = Stopwatch(self.placement.device)
+        photos, images = self._read(source, max_views, fit, frames, watch)
+        return self._reconstruct(photos, images, watch)
+
+    @torch.inference_mode()
+    def _reconstruct(self, photos: PhotoSet, images: GeometricImages, watch: Stopwatch) -> Scene:
+        with watch.measure("forward_s"):
+            prompt = self._prompts.reconstruction(images.pixels, self.view_attention)
+            geometry = self.network(prompt.inputs, Wants(geometry=True)).geometry
+        with watch.measure("assemble_s"):
+            scene = assemble_scene(geometry, images, photos.photos)
+        self.timings = dict(watch.seconds)
+        return scene
+
+    def perceive(
+        self,
+        source: PhotoSource,
+        *,
+        max_views: int | None = None,
+        fit: Fit = Fit.STRETCH,
+        frames: FrameChoice = FrameChoice(),
+    ) -> Perception:
+        """Perceive photos or a video with the released chat prompt: geometry and memory from one pass.
+
+        Arguments and errors are those of `reconstruct`.
+        """
+        watch = Stopwatch(self.placement.device)
+        with watch.measure("load_s"):
+            self._require(CHAT_PARTS)
+        photos, images = self._read(source, max_views, fit, frames, watch)
+        return self._perceive(photos, images, watch)
+
+    @torch.inference_mode()
+    def _perceive(self, photos: PhotoSet, images: GeometricImages, watch: Stopwatch) -> Perception:
+        with watch.measure("read_s"):
+            patches = prepare_semantic(photos.photos, self._semantic_preparation())
+        with watch.measure("forward_s"):
+            prompt = self._prompts.chat_beginning(images.pixels, patches, self.view_attention)
+            cache = KeyValueCache(
+                CacheShape.of(self.config.mixture),
+                prompt.inputs.layout.num_tokens + QUESTION_HEADROOM,
+                dtype=self.placement.precision.dtype,
+                device=self.placement.device,
+                growing=True,
+            )
+            geometry = self.network(prompt.inputs, Wants(geometry=True), cache).geometry
+        with watch.measure("assemble_s"):
+            scene = assemble_scene(geometry, images, photos.photos)
+        self.timings = dict(watch.seconds)
+        memory = (cache, prompt.next_position)
+        return Perception(self.network, self._prompts, scene, memory, self.timings)
+
+    def _read(
+        self,
+        source: PhotoSource,
+        max_views: int | None,
+        fit: Fit,
+        frames: FrameChoice,
+        watch: Stopwatch,
+    ) -> tuple[PhotoSet, GeometricImages]:
+        with watch.measure("read_s"):
+            photos = load_photos(source, max_views=max_views, frames=frames)
+            images = prepare_geometric(
+                photos.photos,
+                width=self.config.image_width,
+                patch=self.config.geometric_encoder.patch_size,
+                fit=fit,
+            )
+        return photos, images
+
+    def _semantic_preparation(self) -> SemanticPreparation:
+        side = self.config.semantic_encoder.image_side
+        return SemanticPreparation.from_file(self.folder / "preprocessor_config.json", side=side)
+
+    def _require(self, parts: frozenset[Part]) -> None:
+        if not parts & self.config.parts <= self.network.parts:
+            self.network = extend_network(self.network, self.folder, self.placement, parts)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint folder in the released layout, with all parts and the tokenizer.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        self._require(self.config.parts)
+        save_network(self.network, Path(folder), tokenizer_from=self.folder)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Upload a complete checkpoint to the hub and return its address.
+
+        Raises:
+            DownloadError: the hub cannot be reached or refuses.
+        """
+        import tempfile
+
+        from g2vlm.checkpoints.download import push_folder
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_folder(Path(folder), repo_id, private=private)
+
+
+def _view_attention(choice: ViewAttention | str | None) -> ViewAttention | None:
+    return ViewAttention(choice) if isinstance(choice, str) else choice
+
+
+def load(
+    checkpoint: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    view_attention: ViewAttention | str | None = None,
+    on_progress: Progress | None = None,
+) -> Model:
+    """Load a checkpoint.
+
+    Args:
+        checkpoint: a hub id ("InternRobotics/G2VLM-2B-MoT"), a folder, or the name of the bundled model
+            ("g2vlm-tiny"). By default the hub's model if it is in the cache or reachable, else the bundled.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto", "bfloat16" or "float32"; geometry heads always run in float32.
+        view_attention: "global" or "causal"; the checkpoint's own choice by default.
+        on_progress: called with (tensors read, tensors in all).
+
+    Raises:
+        CheckpointError: the checkpoint is missing, incomplete or does not fit.
+        DownloadError: the hub cannot be reached.
+        DeviceError: the device or precision is not available.
+    """
+    return Model._load(
+        checkpoint,
+        device=device,
+        dtype=dtype,
+        view_attention=view_attention,
+        on_progress=on_progress,
+    )

@@ -1,0 +1,125 @@
+"""Prompts of the released model, turned into the inputs of one pass of the network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from g2vlm.inputs import spans as words
+from g2vlm.inputs.semantic import SemanticImages
+from g2vlm.inputs.spans import AttentionRule, Expert, ImageTokens, Span, SpanBuilder
+from g2vlm.inputs.text import TextTokenizer
+from g2vlm.model.config import G2VLMConfig, ViewAttention
+from g2vlm.model.layout import Block, Layout
+from g2vlm.model.network import ModelInputs, Photographs, SemanticPatches
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The inputs of one pass and the first position after it."""
+
+    inputs: ModelInputs
+    next_position: int
+
+
+def layout_of(spans: Sequence[Span]) -> Layout:
+    """Group spans into attention blocks and split their positions by expert."""
+    blocks: list[Block] = []
+    for number in dict.fromkeys(span.block for span in spans):
+        members = [span for span in spans if span.block == number]
+        count = {
+            expert: sum(span.num_tokens for span in members if span.expert is expert) for expert in Expert
+        }
+        causal = any(span.rule is AttentionRule.CAUSAL for span in members)
+        blocks.append(Block(count[Expert.SEMANTIC], count[Expert.GEOMETRIC], causal))
+    return Layout(tuple(blocks), _positions(spans, Expert.SEMANTIC), _positions(spans, Expert.GEOMETRIC))
+
+
+def _positions(spans: Sequence[Span], expert: Expert) -> torch.Tensor:
+    own = [span.positions for span in spans if span.expert is expert]
+    return torch.cat(own, dim=1) if own else torch.empty(3, 0, dtype=torch.long)
+
+
+def text_of(spans: Sequence[Span]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Text ids in order, shape (text,), and their slots in the semantic stream, shape (text,)."""
+    ids: list[int] = []
+    slots: list[torch.Tensor] = []
+    start = 0
+    for span in spans:
+        if span.expert is Expert.GEOMETRIC:
+            continue
+        if span.token_ids is not None:
+            ids.extend(span.token_ids)
+            slots.append(torch.arange(start, start + span.num_tokens))
+        start += span.num_tokens
+    return torch.tensor(ids, dtype=torch.long), torch.cat(slots)
+
+
+class PromptBuilder:
+    """Builds the prompts of reconstruction and chat for one tokenizer, network and device."""
+
+    def __init__(self, tokenizer: TextTokenizer, config: G2VLMConfig, device: torch.device) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.device = device
+        self.frame = ImageTokens(tokenizer.token_id(words.IMAGE_START), tokenizer.token_id(words.IMAGE_END))
+        self.end_token = tokenizer.token_id(words.TURN_END)
+
+    def reconstruction(self, images: torch.Tensor, view_attention: ViewAttention) -> Prompt:
+        """The released reconstruction prompt: a request, then all geometric images.
+
+        Args:
+            images: RGB in [0, 1], shape (views, 3, height, width).
+            view_attention: whether views see all views or only earlier ones.
+        """
+        builder = SpanBuilder(self.frame)
+        builder.text(self._encode(words.TURN_START + words.RECONSTRUCTION_REQUEST))
+        self._add_geometric(builder, images, view_attention)
+        return self._prompt(builder, images, None)
+
+    def chat_beginning(
+        self, images: torch.Tensor, patches: SemanticImages, view_attention: ViewAttention
+    ) -> Prompt:
+        """The released chat prompt up to the question: system text, geometric images, semantic images."""
+        builder = SpanBuilder(self.frame)
+        builder.text(self._encode(words.SYSTEM_PROMPT))
+        self._add_geometric(builder, images, view_attention)
+        merge = self.config.semantic_encoder.merge_size
+        builder.semantic_views(patches.patches.shape[0], patches.rows // merge, patches.cols // merge)
+        return self._prompt(builder, images, patches)
+
+    def question(self, question: str, position: int) -> Prompt:
+        """A question after the images, up to the first token that the answer continues from."""
+        ids = self._encode(question + words.QUESTION_END) + self._encode(words.ANSWER_START)
+        return self._prompt(SpanBuilder(self.frame, position).text(ids), None, None)
+
+    def token(self, token_id: int, position: int) -> Prompt:
+        """One generated token."""
+        return self._prompt(SpanBuilder(self.frame, position).text([token_id]), None, None)
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def _add_geometric(
+        self, builder: SpanBuilder, images: torch.Tensor, view_attention: ViewAttention
+    ) -> None:
+        patch = self.config.geometric_encoder.patch_size
+        views, rows, columns = images.shape[0], images.shape[-2] // patch, images.shape[-1] // patch
+        builder.geometric_views(views, rows, columns, one_block=view_attention is ViewAttention.GLOBAL)
+
+    def _prompt(
+        self, builder: SpanBuilder, images: torch.Tensor | None, patches: SemanticImages | None
+    ) -> Prompt:
+        layout = layout_of(builder.spans)
+        ids, slots = text_of(builder.spans)
+        to = self.device
+        inputs = ModelInputs(
+            Layout(layout.blocks, layout.semantic_positions.to(to), layout.geometric_positions.to(to)),
+            ids[None].to(to),
+            slots.to(to),
+            None if images is None else Photographs(images[None].to(to)),
+            None
+            if patches is None
+            else SemanticPatches(patches.patches[None].to(to), patches.rows, patches.cols),
+        )
+        return Prompt(inputs, builder.position)
