@@ -1,5 +1,6 @@
 """The hub client against a stand-in server: whole, broken, damaged, refused and unreachable downloads."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -258,15 +259,33 @@ def test_names_that_mean_nothing(name: str) -> None:
         hub.resolve_checkpoint(name)
 
 
+def test_own_config_stands_for_the_released_ones(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "mine")
+    for name in places.CONFIG_FILES:
+        (folder / name).unlink()
+    assert places.missing_parts(folder) == places.CONFIG_FILES
+    (folder / "g2vlm.json").write_text("{}")
+    assert places.missing_parts(folder) == ()
+
+
 def test_sharded_weights_count_as_complete_only_with_every_shard(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "mine")
     (folder / "model.safetensors").unlink()
-    index = (
-        '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}'
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": dict(zip("ab", shards, strict=True))})
     )
-    (folder / "model.safetensors.index.json").write_text(index)
-    (folder / "model-00001-of-00002.safetensors").write_bytes(b"1")
-    assert places.missing_parts(folder) == ("model-00002-of-00002.safetensors",)
+    (folder / shards[0]).write_bytes(b"1")
+    assert places.missing_parts(folder) == (shards[1],)
+    assert hub.resolve_checkpoint(folder) == folder
+
+
+def test_without_leave_to_download_the_hub_is_not_asked(server: StandInHub) -> None:
+    with pytest.raises(CheckpointError, match="g2vlm download someone/model"):
+        hub.choose_checkpoint(REPO, may_download=False)
+    with pytest.raises(CheckpointError, match="not asked"):
+        hub.choose_checkpoint(may_download=False)
+    assert server.requests == []
 
 
 class TestDefault:

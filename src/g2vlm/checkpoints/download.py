@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from rich.progress import Progress
 
-_WANTED = re.compile(
-    r"model(-\d+-of-\d+)?\.safetensors|[A-Za-z0-9_.-]+\.json|merges\.txt|vocab\.txt|LICENSE(\.txt)?"
-)
+_WANTED = re.compile(r"model(-\d+-of-\d+)?\.safetensors|[A-Za-z0-9_.-]+\.json|merges\.txt|LICENSE(\.txt)?")
 _SAFE_ETAG = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _REACH_TIMEOUT_S = 10.0
 _Describe = Callable[[], transfer.RemoteFile]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g2vlm.checkpoints.download import download, explained, listing, push_folder
+from g2vlm.checkpoints.files import WEIGHTS
 from g2vlm.checkpoints.places import (
     BUNDLED_FOLDER,
     BUNDLED_NAME,
     DEFAULT_REPO,
-    WEIGHTS_FILE,
     WEIGHTS_INDEX,
     cached_folder,
     has_bundled,
@@ -62,6 +62,8 @@ class CheckpointChoice:
 
     def __str__(self) -> str:
         """One line for the user."""
+        if self.origin is Origin.FOLDER:
+            return f"{self.folder} ({self.origin.value})"
         because = f"; {self.reason}" if self.reason else ""
         return f"{self.name} ({self.origin.value}: {self.folder}{because})"
 
@@ -71,19 +73,21 @@ def resolve_checkpoint(name: str | Path | None = None) -> Path:
     return choose_checkpoint(name).folder
 
 
-def choose_checkpoint(name: str | Path | None = None) -> CheckpointChoice:
+def choose_checkpoint(name: str | Path | None = None, *, may_download: bool = True) -> CheckpointChoice:
     """Find the checkpoint that `name` means.
 
     Args:
         name: A folder (or its `model.safetensors`), a bundled name, or a hub id. None takes the released
             checkpoint if it is in the cache or the hub can be reached, else the bundled one.
+        may_download: Whether a hub checkpoint that is not in the cache may be fetched; if not, the hub is not
+            asked at all.
 
     Raises:
         CheckpointError: Nothing of that name, a folder without weights, or no checkpoint at all.
         DownloadError: A hub id that is not in the cache and cannot be downloaded.
     """
     if name is None:
-        return _default_checkpoint()
+        return _default_checkpoint(may_download)
     path = Path(name).expanduser()
     if path.exists():
         return _local_checkpoint(path, str(name))
@@ -100,37 +104,49 @@ def choose_checkpoint(name: str | Path | None = None) -> CheckpointChoice:
     cached = cached_folder(repo_id, revision)
     if cached is not None:
         return CheckpointChoice(cached, Origin.CACHE, str(name))
+    if not may_download:
+        raise CheckpointError(
+            f"Expected {name} on this machine, but it is not: fetch it with  g2vlm download {repo_id}"
+        )
     return CheckpointChoice(download(repo_id, revision), Origin.DOWNLOADED, str(name))
 
 
-def _default_checkpoint() -> CheckpointChoice:
+def _default_checkpoint(may_download: bool) -> CheckpointChoice:
     cached = cached_folder(DEFAULT_REPO)
     if cached is not None:
         return CheckpointChoice(cached, Origin.CACHE, DEFAULT_REPO)
+    why_not = _why_out_of_reach() if may_download else "not asked"
+    if why_not is None:
+        return CheckpointChoice(download(DEFAULT_REPO), Origin.DOWNLOADED, DEFAULT_REPO)
+    if not has_bundled():
+        raise CheckpointError(
+            "Expected a checkpoint, but none was named, this installation bundles none, "
+            f"{DEFAULT_REPO} is not in the cache, and the hub: {why_not}"
+        )
+    reason = f"{DEFAULT_REPO} is not in the cache, and the hub is not within reach"
+    return CheckpointChoice(BUNDLED_FOLDER / BUNDLED_NAME, Origin.BUNDLED, BUNDLED_NAME, reason)
+
+
+def _why_out_of_reach() -> str | None:
+    """Why the hub does not offer the default checkpoint; None where it does."""
     try:
         with explained(DEFAULT_REPO, "main"):
             listing(DEFAULT_REPO, "main")
     except DownloadError as error:
-        if not has_bundled():
-            raise CheckpointError(
-                "Expected a checkpoint, but none was named, this installation bundles none, "
-                f"{DEFAULT_REPO} is not in the cache, and the hub gives: {error}"
-            ) from error
-        bundled = BUNDLED_FOLDER / BUNDLED_NAME
-        return CheckpointChoice(bundled, Origin.BUNDLED, BUNDLED_NAME, f"{DEFAULT_REPO} is not within reach")
-    return CheckpointChoice(download(DEFAULT_REPO), Origin.DOWNLOADED, DEFAULT_REPO)
+        return str(error)
+    return None
 
 
 def _local_checkpoint(path: Path, name: str) -> CheckpointChoice:
-    folder = path.parent if path.name == WEIGHTS_FILE else path
+    folder = path.parent if path.name == WEIGHTS else path
     if not folder.is_dir():
         raise CheckpointError(
-            f"Expected a checkpoint folder, got the file {path}: name the folder that holds {WEIGHTS_FILE} "
+            f"Expected a checkpoint folder, got the file {path}: name the folder that holds {WEIGHTS} "
             "and its json files"
         )
-    if not (folder / WEIGHTS_FILE).is_file() and not (folder / WEIGHTS_INDEX).is_file():
+    if not any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX)):
         raise CheckpointError(
-            f"Expected {WEIGHTS_FILE} in the checkpoint folder {folder}, got a folder without weights: "
+            f"Expected {WEIGHTS} in the checkpoint folder {folder}, got a folder without weights: "
             "check the path, or fetch a checkpoint with  g2vlm download"
         )
     return CheckpointChoice(folder, Origin.FOLDER, name)

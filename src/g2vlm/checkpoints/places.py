@@ -8,11 +8,12 @@ import json
 import os
 from pathlib import Path
 
+from g2vlm.checkpoints.files import OWN_CONFIG, WEIGHTS
+
 DEFAULT_REPO = "InternRobotics/G2VLM-2B-MoT"
 BUNDLED_NAME = "g2vlm-tiny"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
-WEIGHTS_FILE = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
+WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
 CONFIG_FILES = ("text_config.json", "vit_config.json", "dino_config.json")
 
 
@@ -42,9 +43,8 @@ def storage_folder(repo_id: str) -> Path:
 
 def missing_parts(folder: Path) -> tuple[str, ...]:
     """Needed files that a checkpoint folder lacks: weights (whole or in shards), configs, tokenizer."""
-    missing = [file for file in CONFIG_FILES if not (folder / file).is_file()]
-    if not (folder / WEIGHTS_FILE).is_file():
-        missing += _missing_shards(folder)
+    configs = () if (folder / OWN_CONFIG).is_file() else CONFIG_FILES
+    missing = [file for file in (*_weights_files(folder), *configs) if not (folder / file).is_file()]
     slow_tokenizer = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
     if not slow_tokenizer and not (folder / "tokenizer.json").is_file():
         missing.append("tokenizer.json (or vocab.json and merges.txt)")
@@ -70,9 +70,9 @@ def is_offline() -> bool:
     return value.upper() in ("1", "ON", "YES", "TRUE")
 
 
-def _missing_shards(folder: Path) -> list[str]:
+def _weights_files(folder: Path) -> list[str]:
+    """The one file of weights, or the shards that an index names."""
     index = folder / WEIGHTS_INDEX
-    if not index.is_file():
-        return [WEIGHTS_FILE]
-    shards = set(json.loads(index.read_text())["weight_map"].values())
-    return sorted(shard for shard in shards if not (folder / shard).is_file())
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [WEIGHTS]
+    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))

@@ -1,0 +1,8 @@
+"""The same as `g2vlm recon`, under the name that the public project documents."""
+
+import sys
+
+from g2vlm.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["recon", *sys.argv[1:]]))

@@ -1,0 +1,150 @@
+"""Dispatch of `g2vlm COMMAND`, and the one place where errors become exit codes.
+
+A command is a module with a frozen dataclass `Options` (its fields become the flags) and a function
+`run(options) -> int`. Neither they nor the flag parser are imported before a command is named, so that
+`g2vlm --help` answers at once.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from g2vlm import __version__
+from g2vlm.errors import G2VLMError
+
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives and what it does, in one line."""
+
+    module: str
+    """Module with `Options` and `run`."""
+    summary: str
+    """One line for the overview."""
+
+
+COMMANDS = {
+    "recon": Command("g2vlm.cli.recon", "reconstruct a 3-D scene from photos or a video"),
+    "chat": Command("g2vlm.cli.chat", "answer questions about photos or a video"),
+    "download": Command("g2vlm.cli.download", "fetch a checkpoint from the hub, or check one fetched before"),
+    "info": Command("g2vlm.cli.info", "say what a checkpoint holds: parts, sizes, missing and extra keys"),
+    "doctor": Command("g2vlm.cli.doctor", "check this machine and installation"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Words after the program's name; None for those of this process.
+
+    Returns:
+        Exit code: 0 fine, 2 a mistake the user can correct, 130 interrupted; commands may define others.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version", "version"):
+        print(f"g2vlm {__version__}")
+        return 0
+    name = words[0].replace("_", "-")
+    if name not in COMMANDS:
+        return _complain(
+            "g2vlm", f"Expected a command ({', '.join(COMMANDS)}), got {words[0]!r}{_hint(name)}."
+        )
+    return run_command(name, words[1:])
+
+
+def overview() -> str:
+    """Text of `g2vlm --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: g2vlm COMMAND [OPTIONS]",
+            "",
+            "From photos or a video to a 3-D scene and to answers about it.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "g2vlm COMMAND --help lists the options of a command; g2vlm --version prints the version.",
+        ]
+    )
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Parse the options of one command, run it, and turn its errors into a line and an exit code."""
+    program = f"g2vlm {name}"
+    try:
+        with _plain_warnings(program):
+            module = importlib.import_module(COMMANDS[name].module)
+            return int(module.run(_parse(module.Options, program, arguments)))
+    except SystemExit as stop:  # the flag parser has said what is wrong, or printed its help
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left, for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except G2VLMError as error:
+        if _debugging():
+            raise
+        return _complain(program, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if _debugging() or not _is_out_of_memory(error):
+            raise
+        advice = "use fewer views (--max_views), --dtype bfloat16, or a machine with more memory"
+        return _complain(program, f"Expected the job to fit into memory, but it did not: {advice}.")
+
+
+def _parse(options: type[Any], program: str, arguments: Sequence[str]) -> Any:
+    import tyro
+
+    return tyro.cli(options, prog=program, args=arguments, config=(tyro.conf.EnumChoicesFromValues,))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Also torch's own class, without importing torch, and its CPU allocator, which has no class."""
+    named = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)
+
+
+def _complain(program: str, message: str) -> int:
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_MISTAKE
+
+
+def _hint(name: str) -> str:
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f": did you mean {close[0]}?" if close else ": see g2vlm --help"
+
+
+def _debugging() -> bool:
+    return os.environ.get("G2VLM_DEBUG", "") not in ("", "0")
+
+
+@contextmanager
+def _plain_warnings(program: str) -> Iterator[None]:
+    """Show warnings as one line on stderr instead of a line of source code."""
+
+    def show(message: Warning | str, category: type[Warning], *where: object) -> None:
+        print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    before = warnings.showwarning
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -1,0 +1,71 @@
+"""`g2vlm recon`: photos or a video to a 3-D scene on disk."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from g2vlm.cli.scene_options import SceneOptions, require_writable
+from g2vlm.cli.terminal import add_timings, format_bytes, format_timings, reserved_stdout, say, write_json
+
+if TYPE_CHECKING:
+    from g2vlm.scene.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(SceneOptions):
+    """Reconstruct a 3-D scene from photos or a video.
+
+    Writes coloured points (.ply), or everything the model says: points, depth, poses, intrinsics and
+    confidence of every view (.npz).
+    """
+
+    save_path: Path = Path("examples/result.ply")
+    """File to write; its ending chooses the format."""
+
+
+def run(options: Options) -> int:
+    """Reconstruct, write the file, report."""
+    with reserved_stdout() as out:
+        target = require_writable(options.save_path)
+        source = options.source()
+        model = options.load_model()
+        loading = dict(model.timings)
+        say(f"reading {source}")
+        scene = model.reconstruct(
+            source, max_views=options.max_views, fit=options.fit, frames=options.frame_choice()
+        )
+        scene.save(target)
+        timings = add_timings(loading, model.timings)
+        summary = summarize(scene, timings, [target])
+        if options.json:
+            write_json(out, summary)
+        else:
+            say(format_timings(timings))
+            out.write(_describe(summary, target) + "\n")
+    return 0
+
+
+def summarize(scene: "Scene", timings: dict[str, float], files: list[Path]) -> dict[str, object]:
+    """What `--json` prints: views, points, bounds, scale, timings and files written."""
+    low, high = (corner.tolist() for corner in scene.bounds())
+    return {
+        "views": [
+            {"name": view.name, "original_size": list(view.original_size), "time_s": view.time_s}
+            for view in scene.views
+        ],
+        "points": sum(int(view.valid.sum()) for view in scene.views),
+        "bounds": {"min": low, "max": high},
+        "scale": scene.scale.kind.value,
+        "timings": timings,
+        "files": [str(file) for file in files],
+    }
+
+
+def _describe(summary: dict, target: Path) -> str:
+    low, high = summary["bounds"]["min"], summary["bounds"]["max"]
+    extent = " x ".join(f"{b - a:.2f}" for a, b in zip(low, high, strict=True) if math.isfinite(b - a))
+    return (
+        f"{len(summary['views'])} views, {summary['points']:,} points, extent {extent} ({summary['scale']} "
+        f"scale)\n{target} ({format_bytes(target.stat().st_size)})"
+    )

@@ -1,0 +1,119 @@
+"""Options that reconstruction and chat share, and what they stand for."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from g2vlm.cli.terminal import say
+from g2vlm.errors import InputError, OutputError
+from g2vlm.inputs.geometric import Fit
+from g2vlm.inputs.photos import load_photos
+from g2vlm.inputs.video import FrameChoice, FrameChoiceKind
+from g2vlm.model.config import ViewAttention
+
+if TYPE_CHECKING:
+    from g2vlm.inference.pipeline import Model
+
+EXAMPLES_HERE = Path("examples/recon_images")
+EXAMPLES_IN_PACKAGE = Path(__file__).parents[1] / "examples" / "recon_images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """What to look at and what to look at it with."""
+
+    data_path: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    """Folder of images, one image, a pattern in quotes, or a video. Without it: examples/recon_images if that
+    exists here, else the example images of the package."""
+    ckpt: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Checkpoint: a folder, a hub id, or g2vlm-tiny. Without it: the released one if it is in the cache or
+    the hub can be reached, else the bundled one."""
+    device: str = "auto"
+    """auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, mps."""
+    dtype: str = "auto"
+    """auto, bfloat16 or float32."""
+    max_views: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Use at most this many views, evenly spread."""
+    view_attention: Annotated[ViewAttention | None, tyro.conf.arg(metavar="{global,causal}")] = None
+    """global: every view sees every view, as released; causal: each sees the earlier ones, as in training.
+    Without it: what the checkpoint says."""
+    fit: Fit = Fit.STRETCH
+    """stretch: bring every view to the shape of the first, as released; pad: keep the aspect of each."""
+    frames: FrameChoiceKind = FrameChoiceKind.COUNT
+    """Which frames of a video: a count evenly spread, a rate per second, or by how far the camera moved."""
+    frame_count: int = FrameChoice.count
+    """How many frames with --frames count or motion."""
+    frame_rate: float = FrameChoice.rate_hz
+    """Frames per second with --frames rate."""
+    json: bool = False
+    """Print one JSON object to stdout and nothing else there."""
+
+    def source(self) -> str:
+        """Where the photos come from, defaults included; checked before a model is loaded.
+
+        Raises:
+            InputError: Nothing is there, or no path was given and there are no example images.
+        """
+        if self.data_path is not None:
+            if not Path(self.data_path).expanduser().exists():
+                load_photos(self.data_path, max_views=1)  # a pattern that matches, or an error that says it
+            return self.data_path
+        for folder in (EXAMPLES_HERE, EXAMPLES_IN_PACKAGE):
+            if folder.is_dir():
+                return str(folder)
+        raise InputError(
+            "Expected --data_path, since this installation has no example images: name a folder."
+        )
+
+    def frame_choice(self) -> FrameChoice:
+        """Which frames of a video to take."""
+        return FrameChoice(kind=self.frames, count=self.frame_count, rate_hz=self.frame_rate)
+
+    def load_model(self) -> "Model":
+        """Find and load the checkpoint, telling the user which one it is.
+
+        The device is checked first: a download of hours must not end in a wrong device name.
+        """
+        import g2vlm
+        from g2vlm.checkpoints.hub import choose_checkpoint
+        from g2vlm.model.precision import choose_placement
+
+        placement = choose_placement(self.device, self.dtype)
+        choice = choose_checkpoint(self.ckpt)
+        say(f"checkpoint: {choice}")
+        say(f"device: {placement.device}, {placement.precision.value}")
+        return g2vlm.load(
+            choice.folder, device=self.device, dtype=self.dtype, view_attention=self.view_attention
+        )
+
+
+def require_writable(path: Path) -> Path:
+    """Check, before any long work, that a scene can be written to `path`; creates the folders above it.
+
+    Raises:
+        OutputError: Unknown format, a folder in place of a file, or no right to write.
+    """
+    import g2vlm.export  # registers its formats  # noqa: F401
+    from g2vlm.scene.storage import WRITERS
+
+    if path.suffix.lower() not in WRITERS:
+        raise OutputError(
+            f"Expected a file ending in {', '.join(sorted(WRITERS))}, got {str(path)!r}: the ending "
+            "chooses the format."
+        )
+    if path.is_dir():
+        raise OutputError(f"Expected a file to write, but {path} is a folder: choose another name.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to create the folder {path.parent}, got {error.strerror}: choose another --save_path."
+        ) from error
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(
+            f"Expected to write into {path.parent}, but that is not allowed: choose another place."
+        )
+    return path

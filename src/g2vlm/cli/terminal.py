@@ -1,0 +1,46 @@
+"""What goes to which stream: results to stdout, everything said along the way to stderr."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import TextIO
+
+
+def say(text: str) -> None:
+    """Tell the user something that is not the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def reserved_stdout() -> Iterator[TextIO]:
+    """Keep stdout for the one result that the caller writes; stray prints below go to stderr."""
+    out = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield out
+
+
+def write_json(out: TextIO, value: Mapping[str, object]) -> None:
+    """Write one JSON object and a newline."""
+    out.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    out.flush()
+
+
+def add_timings(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of both by name; those under the same name add up."""
+    names = [*first, *(name for name in second if name not in first)]
+    return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in names}
+
+
+def format_timings(timings: Mapping[str, float]) -> str:
+    """`load 3.2 s, read 0.1 s` from `{"load_s": 3.2, "read_s": 0.1}`."""
+    return ", ".join(f"{name.removesuffix('_s')} {seconds:.1f} s" for name, seconds in timings.items())
+
+
+def format_bytes(count: float) -> str:
+    """Decimal units, as disks and downloads are sold: `18.2 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
