@@ -1,0 +1,53 @@
+# Everything a newcomer needs:  make demo  and  make test.  Everything before a commit:  make check.
+#
+# The environment lands in .venv with the first target and is brought up to date when pyproject.toml changes.
+#   PYTHON=python3.12      another interpreter (3.11 or newer)
+#   PIP_ARGS="..."         more words for pip install, for example --extra-index-url with CPU builds of torch
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell for p in python3 python python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+CONSTRAINTS := $(shell nvidia-smi -L >/dev/null 2>&1 || echo -c constraints-cpu.txt)
+WORKERS ?= 2
+
+.PHONY: install demo test check format lint types layers fix wheel clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints-cpu.txt
+	@test -n "$(PYTHON)" || { echo "Expected Python 3.11 or newer on the PATH, found none: install it, or name one with PYTHON=..."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) $(PIP_ARGS) -e '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/g2vlm demo
+
+test: install
+	$(BIN)/pytest -n $(WORKERS)
+
+check: format lint types layers test
+
+format: install
+	$(BIN)/ruff format --check .
+
+lint: install
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+layers: install
+	$(BIN)/lint-imports
+
+fix: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: install
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf dist build outputs .mypy_cache .ruff_cache .import_linter_cache
