@@ -1,0 +1,86 @@
+"""Coloured point clouds: what is left of views when their pixel order is dropped."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32, Int, Int32, UInt8
+
+from g2vlm.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """Points in the world frame of a scene with what their pixels knew."""
+
+    points: Float32[np.ndarray, "points 3"]
+    """World coordinates, in the unit of the scene."""
+    colors: UInt8[np.ndarray, "points 3"]
+    """RGB."""
+    confidence: Float32[np.ndarray, " points"]
+    """0 to 1."""
+    view_index: Int32[np.ndarray, " points"]
+    """Which view each point comes from."""
+    normals: Float32[np.ndarray, "points 3"] | None = None
+    """Unit normals facing their camera, zero where undefined; None if not asked for."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def _at(self, index: Int[np.ndarray, " kept"]) -> "PointCloud":
+        return replace(
+            self,
+            points=self.points[index],
+            colors=self.colors[index],
+            confidence=self.confidence[index],
+            view_index=self.view_index[index],
+            normals=None if self.normals is None else self.normals[index],
+        )
+
+    def thinned(self, voxel: float) -> "PointCloud":
+        """At most one point in every cube of a regular grid: the most confident, the first among equals.
+
+        Points keep their positions and their order; nothing is averaged.
+
+        Args:
+            voxel: side of the cubes, in the unit of the scene.
+
+        Raises:
+            InputError: `voxel` is not a positive number.
+        """
+        if not (np.isfinite(voxel) and voxel > 0):
+            raise InputError(f"Expected a voxel side above 0, got {voxel}.")
+        if len(self) == 0:
+            return self
+        cell = _cell_numbers(self.points, voxel)
+        # Stable and by descending confidence within a cell: the first row of each run is the one to keep.
+        order = np.lexsort((-self.confidence, cell))
+        ordered = cell[order]
+        first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+        return self._at(np.sort(order[first]))
+
+    def limited(self, max_points: int, seed: int = 0) -> "PointCloud":
+        """A random subset of at most `max_points` points, in their order; always the same for the same seed.
+
+        Raises:
+            InputError: `max_points` is below 1.
+        """
+        if max_points < 1:
+            raise InputError(f"Expected max_points of at least 1, got {max_points}.")
+        if len(self) <= max_points:
+            return self
+        chosen = np.random.default_rng(seed).choice(len(self), max_points, replace=False, shuffle=False)
+        return self._at(np.sort(chosen))
+
+
+def _cell_numbers(points: np.ndarray, voxel: float) -> np.ndarray:
+    """One integer per point, equal exactly for points of one grid cell."""
+    numbers = np.zeros(len(points), dtype=np.int64)
+    for axis in range(3):
+        # In float64: a large scene over a small voxel exceeds the 24 bits of float32. Ranks instead of
+        # coordinates keep the combined number below the square of the count, whatever the extent.
+        coordinate = np.floor(points[:, axis].astype(np.float64) / voxel)
+        distinct, rank = np.unique(coordinate, return_inverse=True)
+        numbers = numbers * len(distinct) + rank
+        if axis == 1:
+            numbers = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+    return numbers

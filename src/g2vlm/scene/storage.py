@@ -1,0 +1,142 @@
+"""Scenes in `.npz` files: all of a scene, readable by numpy alone.
+
+Keys (N views of H x W pixels): `rgb` (N,H,W,3 uint8); `points_world`, `points_camera` (N,H,W,3), `depth`,
+`confidence` (N,H,W), `T_world_camera` (N,4,4), `K`, `K_original` (N,3,3), all float32; `valid` (N,H,W bool);
+`original_size` (N,2 int64: width, height); `T_model_original` (N,3,3 float64); `names` (N text); `time_s`
+(N float64, NaN for photos); `scale` ("relative" or "metric"), `scale_source` (text), `format_version`
+(int64). No key needs pickle. `points_world`, `depth` and `K_original` are for other readers: `read_npz` computes them.
+"""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from g2vlm.errors import InputError
+from g2vlm.scene.scale import Scale, ScaleKind
+from g2vlm.scene.scene import Scene
+from g2vlm.scene.view import View
+from g2vlm.scene.writing import WRITERS, atomic_path, writer_for
+
+__all__ = ["FORMAT_VERSION", "WRITERS", "atomic_path", "read_npz", "write_npz", "writer_for"]
+
+FORMAT_VERSION = 1
+
+
+class _Column(NamedTuple):
+    """One key of the file that holds an array per view."""
+
+    dtype: type
+    value: Callable[[View], object]
+
+
+_COLUMNS = {
+    "rgb": _Column(np.uint8, lambda view: view.rgb),
+    "points_world": _Column(np.float32, lambda view: view.points_world),
+    "points_camera": _Column(np.float32, lambda view: view.points_camera),
+    "depth": _Column(np.float32, lambda view: view.depth),
+    "T_world_camera": _Column(np.float32, lambda view: view.T_world_camera),
+    "K": _Column(np.float32, lambda view: view.K),
+    "K_original": _Column(np.float32, lambda view: view.K_original),
+    "original_size": _Column(np.int64, lambda view: view.original_size),
+    "T_model_original": _Column(np.float64, lambda view: view.T_model_original),
+    "valid": _Column(np.bool_, lambda view: view.valid),
+    "confidence": _Column(np.float32, lambda view: view.confidence),
+    "time_s": _Column(np.float64, lambda view: np.nan if view.time_s is None else view.time_s),
+}
+_RECOMPUTED = {"points_world", "depth", "K_original"}
+
+
+def write_npz(scene: Scene, path: str | os.PathLike[str]) -> None:
+    """Write all of a scene, uncompressed, atomically, one view at a time.
+
+    The same scene always gives the same bytes. Memory beyond the scene's own stays at one view.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    whole = {
+        "names": np.array([view.name for view in scene.views]),
+        "scale": np.array(scene.scale.kind.value),
+        "scale_source": np.array(scene.scale.source),
+        "format_version": np.array(FORMAT_VERSION, dtype=np.int64),
+    }
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for key, column in _COLUMNS.items():
+            _write_member(archive, key, len(scene), (_row(column, view) for view in scene.views))
+        for key, array in whole.items():
+            with archive.open(_member(key), "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _row(column: _Column, view: View) -> np.ndarray:
+    return np.require(column.value(view), column.dtype, "C")
+
+
+def _member(key: str) -> zipfile.ZipInfo:
+    # A fixed date, zipfile's earliest: files of equal content are equal.
+    return zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+
+
+def _write_member(archive: zipfile.ZipFile, key: str, count: int, rows: Iterable[np.ndarray]) -> None:
+    """Write `count` rows of one shape as one array, without stacking them in memory."""
+    with archive.open(_member(key), "w", force_zip64=True) as member:
+        for index, row in enumerate(rows):
+            if index == 0:
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(row.dtype),
+                    "fortran_order": False,
+                    "shape": (count, *row.shape),
+                }
+                np.lib.format.write_array_header_1_0(member, header)
+            member.write(row.data)
+
+
+def read_npz(path: str | os.PathLike[str]) -> Scene:
+    """Read a scene that `write_npz` wrote.
+
+    Raises:
+        InputError: no such file, not a scene file, a newer version of it, or values that a `View` refuses.
+    """
+    needed = [key for key in _COLUMNS if key not in _RECOMPUTED] + ["names", "scale", "scale_source"]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in [*needed, "format_version"] if key not in file]
+            if missing:
+                raise InputError(
+                    f"Expected a scene file, but {path} lacks {', '.join(missing)}: write it with Scene.save."
+                )
+            if (version := int(file["format_version"])) > FORMAT_VERSION:
+                raise InputError(
+                    f"Expected a scene file of version {FORMAT_VERSION} or lower, but {path} is of version "
+                    f"{version}: update g2vlm."
+                )
+            arrays = {key: file[key] for key in needed}
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"Expected a readable scene file at {path}: {error}.") from error
+    scale = Scale(ScaleKind(str(arrays["scale"])), str(arrays["scale_source"]))
+    return Scene(tuple(_view(arrays, index) for index in range(len(arrays["rgb"]))), scale)
+
+
+def _view(arrays: dict[str, np.ndarray], index: int) -> View:
+    width, height = (int(side) for side in arrays["original_size"][index])
+    time_s = float(arrays["time_s"][index])
+    return View(
+        name=str(arrays["names"][index]),
+        rgb=arrays["rgb"][index],
+        points_camera=arrays["points_camera"][index],
+        T_world_camera=arrays["T_world_camera"][index],
+        K=arrays["K"][index],
+        confidence=arrays["confidence"][index],
+        valid=arrays["valid"][index],
+        original_size=(width, height),
+        T_model_original=arrays["T_model_original"][index],
+        time_s=None if np.isnan(time_s) else time_s,
+    )
+
+
+WRITERS[".npz"] = write_npz
