@@ -14,8 +14,8 @@ from g2vlm.cli.terminal import say
 from g2vlm.errors import InputError
 
 RANDOM_WEIGHTS = (
-    "NOTE: this installation carries no trained checkpoint, so the demo runs on RANDOM WEIGHTS. Every step is "
-    "the real one, but the shapes and the answer mean nothing. For meaningful ones:  g2vlm download"
+    "NOTE: this installation carries no trained checkpoint, so the demo runs on RANDOM WEIGHTS. Every step "
+    "is the real one, but the shapes and the answer mean nothing. For meaningful ones:  g2vlm download"
 )
 
 

@@ -3,7 +3,9 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from g2vlm.cli.scene_options import SceneOptions, require_writable
 from g2vlm.cli.terminal import add_timings, format_bytes, format_timings, reserved_stdout, say, write_json
@@ -22,6 +24,19 @@ class Options(SceneOptions):
 
     save_path: Path = Path("examples/result.ply")
     """File to write; its ending chooses the format."""
+    anchor_first: bool = False
+    """Make the first camera the origin and axes of the world; otherwise the network's own frame stays."""
+    min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
+    """Leave out points of lower confidence."""
+    max_depth_edge: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """Leave out pixels whose 3x3 window spans more than this fraction of their depth; 0.03 removes the points
+    that float between near and far surfaces."""
+
+    def finish(self, scene: "Scene") -> "Scene":
+        """Filter and re-anchor as asked."""
+        if self.anchor_first:
+            scene = scene.anchored()
+        return scene.filtered(min_confidence=self.min_confidence, max_depth_edge=self.max_depth_edge)
 
 
 def run(options: Options) -> int:
@@ -35,6 +50,7 @@ def run(options: Options) -> int:
         scene = model.reconstruct(
             source, max_views=options.max_views, fit=options.fit, frames=options.frame_choice()
         )
+        scene = options.finish(scene)
         scene.save(target)
         timings = add_timings(loading, model.timings)
         summary = summarize(scene, timings, [target])
@@ -46,7 +62,7 @@ def run(options: Options) -> int:
     return 0
 
 
-def summarize(scene: "Scene", timings: dict[str, float], files: list[Path]) -> dict[str, object]:
+def summarize(scene: "Scene", timings: dict[str, float], files: list[Path]) -> dict[str, Any]:
     """What `--json` prints: views, points, bounds, scale, timings and files written."""
     low, high = (corner.tolist() for corner in scene.bounds())
     return {
@@ -62,7 +78,7 @@ def summarize(scene: "Scene", timings: dict[str, float], files: list[Path]) -> d
     }
 
 
-def _describe(summary: dict, target: Path) -> str:
+def _describe(summary: dict[str, Any], target: Path) -> str:
     low, high = summary["bounds"]["min"], summary["bounds"]["max"]
     extent = " x ".join(f"{b - a:.2f}" for a, b in zip(low, high, strict=True) if math.isfinite(b - a))
     return (

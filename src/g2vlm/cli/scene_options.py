@@ -96,14 +96,10 @@ def require_writable(path: Path) -> Path:
     Raises:
         OutputError: Unknown format, a folder in place of a file, or no right to write.
     """
-    import g2vlm.export  # registers its formats  # noqa: F401
-    from g2vlm.scene.storage import WRITERS
+    import g2vlm.export  # noqa: F401  (registers its formats)
+    from g2vlm.scene.writing import writer_for
 
-    if path.suffix.lower() not in WRITERS:
-        raise OutputError(
-            f"Expected a file ending in {', '.join(sorted(WRITERS))}, got {str(path)!r}: the ending "
-            "chooses the format."
-        )
+    writer_for(path)
     if path.is_dir():
         raise OutputError(f"Expected a file to write, but {path} is a folder: choose another name.")
     try:
