@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from g2vlm.errors import InputError, MissingExtraError
+from g2vlm.inputs.opencv import TIFF_MAGIC, decode_tiff, tiff_header
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff"}
@@ -78,11 +78,11 @@ def decode_file(path: Path) -> Image.Image:
         InputError: The file cannot be used; the message is the reason alone, without the file's name, so that
             callers can put it after the name.
     """
-    if not path.is_file():
-        raise InputError(why_no_file(path))
     try:
+        if not path.is_file():
+            raise InputError(why_no_file(path))
         if path.stat().st_size == 0:
-            raise InputError("empty file (0 bytes)")
+            raise InputError("empty file, 0 bytes")
         with path.open("rb") as file:
             return _decode_stream(file, heif=path.suffix.lower() in _HEIF_SUFFIXES)
     except PermissionError as error:
@@ -99,7 +99,7 @@ def decode_bytes(data: bytes) -> Image.Image:
         InputError: The data cannot be used; the message is the reason.
     """
     if not data:
-        raise InputError("empty file (0 bytes)")
+        raise InputError("empty file, 0 bytes")
     return _decode_stream(io.BytesIO(data), heif=False)
 
 
@@ -136,7 +136,8 @@ def decode_array(array: np.ndarray) -> Image.Image:
     levels = _array_to_bytes(array)
     if channels == 1:
         levels = levels.reshape(array.shape[:2])
-    return _to_rgb(Image.fromarray(np.ascontiguousarray(levels)))
+    with _decoding():
+        return _to_rgb(Image.fromarray(np.ascontiguousarray(levels)))
 
 
 def _array_to_bytes(array: np.ndarray) -> np.ndarray:
@@ -166,10 +167,24 @@ def printable(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in name)
 
 
+def _undeclared_range_to_bytes(values: np.ndarray) -> np.ndarray:
+    """Scale floats and wide integers, whose files do not say which value is white.
+
+    The smallest of the usual ranges (1 for floats, 8 bit, 16 bit) that holds the largest value is taken, or
+    that value itself. What is not a number becomes black.
+    """
+    if values.dtype == np.uint8:
+        return values
+    ranges = (1.0, 255.0, 65535.0) if np.issubdtype(values.dtype, np.floating) else (255.0, 65535.0)
+    numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    peak = float(numbers.max())
+    return _scale_to_bytes(numbers, next((candidate for candidate in ranges if peak <= candidate), peak))
+
+
 def why_no_file(path: Path) -> str:
     """Say in a few words why a path is not a readable file."""
     if path.is_dir():
-        return "a folder: folders inside a folder or a list are not searched, pass it on its own"
+        return "a folder: pass it on its own"
     if path.is_symlink() and not path.exists():
         return "a link to a file that does not exist"
     if path.exists():
@@ -194,19 +209,37 @@ def _decoding() -> Iterator[None]:
             raise InputError(f"too large: more than {MAX_PIXELS // 1_000_000} megapixels") from error
         except _DECODER_ERRORS as error:
             detail = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"damaged or truncated image ({detail})") from error
+            raise InputError(f"damaged or truncated image: {detail}") from error
 
 
-def _decode_stream(file: IO[bytes], *, heif: bool) -> Image.Image:
+def _decode_stream(file: io.BufferedReader | io.BytesIO, *, heif: bool) -> Image.Image:
     """Decode an opened image file."""
     with _decoding():
         head = file.read(12)
         file.seek(0)
         if heif or (head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"msf")):
             _register_heif()
-        with Image.open(file) as image:
+        opened: Image.Image
+        try:
+            opened = Image.open(file)
+        except UnidentifiedImageError:
+            if head[:4] not in TIFF_MAGIC:
+                raise
+            file.seek(0)
+            opened = _open_unusual_tiff(file)
+        with opened as image:
             check_size(*image.size)
             return _to_rgb(image)
+
+
+def _open_unusual_tiff(file: io.BufferedReader | io.BytesIO) -> Image.Image:
+    """Decode a TIFF file that Pillow does not know, such as floating RGB."""
+    width, height, orientation = tiff_header(file)
+    check_size(width, height)
+    values = decode_tiff(file.read())
+    image = Image.fromarray(np.ascontiguousarray(_undeclared_range_to_bytes(values)))
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return image
 
 
 def _register_heif() -> None:
@@ -230,7 +263,7 @@ def check_size(width: int, height: int) -> None:
             reason.
     """
     if width < 1 or height < 1:
-        raise InputError(f"no pixels ({width}x{height})")
+        raise InputError(f"no pixels: {width}x{height}")
     if width * height > MAX_PIXELS:
         raise InputError(
             f"too large: {width}x{height}, at most {MAX_PIXELS // 1_000_000} megapixels are read"
@@ -250,7 +283,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _wide_gray_to_rgb(image)
     if image.has_transparency_data:
-        return _on_white(image.convert("RGBA"))
+        # Pillow leads from "La" (premultiplied) to RGBA only by way of "LA".
+        return _on_white((image.convert("LA") if image.mode == "La" else image).convert("RGBA"))
     if image.mode == "CMYK":
         return _cmyk_to_rgb(image)
     return image.convert("RGB")
@@ -263,18 +297,13 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _wide_gray_to_rgb(image: Image.Image) -> Image.Image:
-    """Scale gray of more than 8 bits.
-
-    16-bit modes are scaled by their range. 32-bit integers and floats declare none: the smallest of the usual
-    ranges (1 for floats, 8 bit, 16 bit) that holds the largest value is taken, or that value itself.
-    """
-    values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0)
-    largest = 65535.0
-    if not image.mode.startswith("I;16"):
-        ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        peak = float(values.max())
-        largest = next((candidate for candidate in ranges if peak <= candidate), peak)
-    return Image.fromarray(_scale_to_bytes(values, largest)).convert("RGB")
+    """Scale gray of more than 8 bits: 16-bit modes by their range, 32-bit ones by their content."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        levels = _scale_to_bytes(values, 65535.0)
+    else:
+        levels = _undeclared_range_to_bytes(values)
+    return Image.fromarray(levels).convert("RGB")
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:

@@ -4,6 +4,7 @@ The first photo decides the size of all: 518 pixels wide, the height rounded to 
 released model stretches every other photo to that size (`Fit.STRETCH`); `Fit.PAD` keeps their shape instead.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,9 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from g2vlm.errors import InputError
+from g2vlm.geometry.cameras import pad_affine, resize_affine
 from g2vlm.inputs.decode import Photo
 
 PAD_COLOR = (255, 255, 255)
+
+
+class StretchedPhotosWarning(UserWarning):
+    """Photos of different shapes were stretched to one."""
 
 
 class Fit(Enum):
@@ -79,6 +85,9 @@ def prepare_geometric(
     Raises:
         InputError: No photo, a width that is not a whole number of patches, or a first photo so flat that not
             one row of patches remains.
+
+    Warns:
+        StretchedPhotosWarning: `Fit.STRETCH` changed the shape of some photos.
     """
     if not photos:
         raise InputError("Expected at least one photo to prepare, got none: add a photo.")
@@ -90,7 +99,10 @@ def prepare_geometric(
         place = _place(photo.image.size, canvas, patch, fit)
         pixels[index] = _render(photo.image, canvas, place)
         valid[index, place.top : place.top + place.height, place.left : place.left + place.width] = True
-        transforms[index] = _pixel_affine(photo.image.size, place)
+        resize = resize_affine(photo.image.size, (place.width, place.height))
+        transforms[index] = pad_affine(place.left, place.top) @ resize
+    if fit is Fit.STRETCH:
+        _warn_if_stretched(photos, canvas, patch)
     return GeometricImages(pixels, valid, transforms, tuple(photo.image.size for photo in photos))
 
 
@@ -126,23 +138,32 @@ def _rows(size: tuple[int, int], width: int, patch: int) -> int:
     return round(size[1] * width / size[0] / patch)
 
 
+def _fills(size: tuple[int, int], canvas: tuple[int, int], patch: int) -> bool:
+    """Whether a photo has the canvas's shape, up to the rounding to patches."""
+    return _rows(size, canvas[0], patch) * patch == canvas[1]
+
+
+def _warn_if_stretched(photos: Sequence[Photo], canvas: tuple[int, int], patch: int) -> None:
+    """Say which photos lost their shape."""
+    stretched = [photo for photo in photos if not _fills(photo.image.size, canvas, patch)]
+    if stretched:
+        width, height = stretched[0].image.size
+        warnings.warn(
+            f"{len(stretched)} of {len(photos)} photos are stretched to the shape of the first, such as "
+            f"{stretched[0].name} ({width}x{height}): fit them with padding to keep their shape.",
+            StretchedPhotosWarning,
+            stacklevel=3,
+        )
+
+
 def _place(size: tuple[int, int], canvas: tuple[int, int], patch: int, fit: Fit) -> _Placement:
     """Decide size and position of one photo on the canvas."""
-    fills = _rows(size, canvas[0], patch) * patch == canvas[1]
-    if fit is Fit.STRETCH or fills:
+    if fit is Fit.STRETCH or _fills(size, canvas, patch):
         return _Placement(canvas[0], canvas[1], 0, 0)
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     width = min(max(round(size[0] * scale), 1), canvas[0])
     height = min(max(round(size[1] * scale), 1), canvas[1])
     return _Placement(width, height, (canvas[0] - width) // 2, (canvas[1] - height) // 2)
-
-
-def _pixel_affine(size: tuple[int, int], place: _Placement) -> Float64[Tensor, "3 3"]:
-    """Original pixel to canvas pixel: a resize keeps u + 1/2 proportional, the placement shifts."""
-    scale_u, scale_v = place.width / size[0], place.height / size[1]
-    shift_u = 0.5 * scale_u - 0.5 + place.left
-    shift_v = 0.5 * scale_v - 0.5 + place.top
-    return torch.tensor([[scale_u, 0, shift_u], [0, scale_v, shift_v], [0, 0, 1]], dtype=torch.float64)
 
 
 def _render(

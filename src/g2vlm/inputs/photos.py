@@ -38,7 +38,6 @@ PhotoSource = PhotoItem | Sequence[PhotoItem]
 _SPREAD = FrameChoice()
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _NAMED_IN_MESSAGE = 8
-_KNOWN_ENDINGS = "jpg, png, webp, heic, tif, ... or a video such as mp4"
 
 
 class SkippedInputWarning(UserWarning):
@@ -111,16 +110,21 @@ def load_photos(
     """
     if max_views is not None and max_views < 1:
         raise InputError(f"Expected a maximum of at least 1 view, got {max_views}.")
-    if isinstance(source, str | Path):
-        if re.match(r"[A-Za-z]{2,}://", str(source)):
-            raise InputError(f"Expected a file or folder on this machine, got {source}: download it first.")
-        path = Path(source).expanduser()
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-            video = read_frames(path, frames, max_frames=max_views)
-            return PhotoSet(video.photos, (), printable(str(source)), video.indices)
-        listing = _list_path(path)
-    else:
+    if not isinstance(source, str | Path):
         listing = _list_items(source)
+    elif not str(source).strip():
+        raise InputError("Expected a folder, a photo or a video, got an empty path.")
+    elif re.match(r"[A-Za-z]{2,}://", str(source)):
+        raise InputError(f"Expected a file or folder on this machine, got {source}: download it first.")
+    else:
+        path = Path(source).expanduser()
+        try:
+            is_folder, is_entry = path.is_dir(), path.exists() or path.is_symlink()
+        except OSError as error:  # a folder on the way that may not be entered, or an impossible name
+            raise InputError(f"Cannot look up {printable(str(path))}: {error.strerror}.") from error
+        if is_entry and not is_folder:
+            return _load_file(path, max_views, frames)
+        listing = _list_folder(path) if is_folder else _list_pattern(path)
     photos, damaged = _decode(listing.candidates, max_views)
     skipped = (*listing.skipped, *damaged)
     if not photos:
@@ -131,43 +135,71 @@ def load_photos(
     return PhotoSet(_with_distinct_names(photos), skipped, listing.label)
 
 
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+def natural_key(path: str | Path) -> tuple[object, ...]:
     """Sorting key that compares numbers inside names by value: img2 before img10, case ignored.
 
     Args:
-        name: A file name or path.
+        path: A file name or path, compared folder by folder.
     """
-    pieces = re.split(r"([0-9]+)", name)
-    key = tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece.casefold()) for piece in pieces)
-    # Names that differ in case or leading zeros only still get a fixed order.
-    return (*key, (2, 0, name))
+    path = Path(path)
+    # The ending is compared apart, so that img.jpg comes before img1.jpg; then the path as it stands, so that
+    # names that differ in case or leading zeros only still have a fixed order.
+    parts = (*path.parent.parts, path.stem, path.suffix)
+    return tuple(_natural_pieces(part) for part in parts), str(path)
 
 
-def _list_path(path: Path) -> _Listing:
-    """List what a folder, file or pattern holds."""
+def _natural_pieces(text: str) -> tuple[str | int, ...]:
+    """Text and numbers in turn, text (possibly none) first: places of two results can always be compared."""
+    pieces = re.split(r"([0-9]+)", text.casefold())
+    return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
+
+
+def _load_file(path: Path, max_views: int | None, frames: FrameChoice) -> PhotoSet:
+    """Load a single video or photo."""
     label = printable(str(path))
-    if path.is_dir():
-        try:
-            entries = [entry for entry in path.iterdir() if not _is_ignored(entry)]
-        except OSError as error:
-            raise InputError(f"Cannot read the folder {label}: {error.strerror}.") from error
-        if not entries:
-            raise InputError(f"The folder {label} is empty: expected photos ({_KNOWN_ENDINGS}).")
-        return _list_entries(label, entries)
-    if path.exists() or path.is_symlink():
-        return _Listing(label, (_Candidate(printable(path.name), partial(decode_file, path)),))
-    if re.search(r"[*?[]", str(path)):
-        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
-        if not matches:
-            raise InputError(f"No file matches the pattern {label} in {Path.cwd()}.")
-        return _list_entries(label, matches)
-    raise InputError(f"No such file or folder: {label}. Check the path; the current folder is {Path.cwd()}.")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        video = read_frames(path, frames, max_frames=max_views)
+        return PhotoSet(video.photos, (), label, video.indices)
+    try:
+        image = decode_file(path)
+    except InputError as error:
+        raise InputError(
+            f"Cannot use {label}: {error}. Expected a photo (jpg, png, webp, heic, tif, ...) or a video."
+        ) from error
+    return PhotoSet((Photo(image, printable(path.name)),), (), label)
+
+
+def _list_folder(folder: Path) -> _Listing:
+    """List a folder's photos."""
+    label = printable(str(folder))
+    try:
+        entries = [entry for entry in folder.iterdir() if not _is_ignored(entry)]
+    except OSError as error:
+        raise InputError(f"Cannot read the folder {label}: {error.strerror}.") from error
+    if not entries:
+        raise InputError(
+            f"The folder {label} is empty: expected photos in it (jpg, png, webp, heic, tif, ...)."
+        )
+    return _list_entries(label, entries)
+
+
+def _list_pattern(pattern: Path) -> _Listing:
+    """List the photos that match a glob pattern."""
+    label = printable(str(pattern))
+    if not re.search(r"[*?[]", label):
+        raise InputError(
+            f"No such file or folder: {label}. Check the path; the current folder is {Path.cwd()}."
+        )
+    matches = [Path(match) for match in glob.glob(str(pattern), recursive=True)]
+    if not matches:
+        raise InputError(f"No file matches the pattern {label}. The current folder is {Path.cwd()}.")
+    return _list_entries(label, matches)
 
 
 def _list_entries(label: str, entries: Iterable[Path]) -> _Listing:
     """Sort paths naturally and tell the photos among them by their endings."""
     candidates, skipped, videos = [], [], []
-    for entry in sorted(entries, key=lambda path: natural_key(str(path))):
+    for entry in sorted(entries, key=natural_key):
         name, suffix = printable(entry.name), entry.suffix.lower()
         if suffix in IMAGE_SUFFIXES or entry.is_dir():
             candidates.append(_Candidate(name, partial(decode_file, entry)))
@@ -176,7 +208,7 @@ def _list_entries(label: str, entries: Iterable[Path]) -> _Listing:
             skipped.append(Skipped(name, "a video: pass it on its own"))
         else:
             skipped.append(
-                Skipped(name, f"not a photo (ending {suffix!r})" if suffix else "not a photo (no ending)")
+                Skipped(name, f"not a photo: ending {suffix!r}" if suffix else "not a photo: no ending")
             )
     if videos and len(videos) == len(skipped) and not candidates:
         count = "one video" if len(videos) == 1 else f"{len(videos)} videos"
@@ -186,13 +218,12 @@ def _list_entries(label: str, entries: Iterable[Path]) -> _Listing:
 
 def _list_items(source: Image.Image | np.ndarray | Sequence[PhotoItem]) -> _Listing:
     """List images in memory, or a list of files and images."""
-    if isinstance(source, np.ndarray) and source.ndim == 4:
-        return _Listing("memory", tuple(_candidate(item, place) for place, item in enumerate(source)))
-    if isinstance(source, Image.Image | np.ndarray):
-        return _Listing("memory", (_candidate(source, 0),))
-    if not source:
-        raise InputError("Expected at least one photo, got an empty list: add a photo.")
-    return _Listing("a list", tuple(_candidate(item, place) for place, item in enumerate(source)))
+    label = "memory" if isinstance(source, Image.Image | np.ndarray) else "a list"
+    if isinstance(source, Image.Image) or (isinstance(source, np.ndarray) and source.ndim != 4):
+        source = [source]
+    if len(source) == 0:
+        raise InputError(f"Expected at least one photo, got none in {label}: add a photo.")
+    return _Listing(label, tuple(_candidate(item, place) for place, item in enumerate(source)))
 
 
 def _candidate(item: PhotoItem, place: int) -> _Candidate:

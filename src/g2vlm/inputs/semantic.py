@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class SemanticPreparation:
             )
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], *, side: int = 768) -> Self:
+    def from_config(cls, config: Mapping[str, Any], *, side: int = 768) -> "SemanticPreparation":
         """Read a Qwen2-VL `preprocessor_config.json` that has been parsed.
 
         Args:
@@ -71,15 +71,18 @@ class SemanticPreparation:
         Raises:
             CheckpointError: An entry has the wrong type or value.
         """
-        size = config.get("size") or {}
         try:
+            # Newer files give the limits of the area inside "size", under the names of lengths.
+            size = config.get("size", {})
+            smallest = config.get("min_pixels", size.get("shortest_edge", cls.min_pixels))
+            largest = config.get("max_pixels", size.get("longest_edge", cls.max_pixels))
             return cls(
                 side=side,
                 patch=int(config.get("patch_size", cls.patch)),
                 merge=int(config.get("merge_size", cls.merge)),
                 temporal=int(config.get("temporal_patch_size", cls.temporal)),
-                min_pixels=int(config.get("min_pixels") or size.get("shortest_edge") or cls.min_pixels),
-                max_pixels=int(config.get("max_pixels") or size.get("longest_edge") or cls.max_pixels),
+                min_pixels=int(smallest),
+                max_pixels=int(largest),
                 mean=_triple(config.get("image_mean", cls.mean)),
                 std=_triple(config.get("image_std", cls.std)),
             )
@@ -89,7 +92,7 @@ class SemanticPreparation:
             ) from error
 
     @classmethod
-    def from_file(cls, path: str | Path, *, side: int = 768) -> Self:
+    def from_file(cls, path: str | Path, *, side: int = 768) -> "SemanticPreparation":
         """Read a Qwen2-VL `preprocessor_config.json`.
 
         Args:

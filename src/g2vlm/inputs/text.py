@@ -4,7 +4,6 @@ import codecs
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 from tokenizers import Tokenizer
 
@@ -33,7 +32,7 @@ class TextTokenizer:
                 )
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Self:
+    def from_folder(cls, folder: str | Path) -> "TextTokenizer":
         """Read the tokenizer of a checkpoint.
 
         `tokenizer.json` is read directly; a folder with only `vocab.json` and `merges.txt` is read as a Qwen2

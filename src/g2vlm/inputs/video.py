@@ -4,7 +4,6 @@ A video is never held in memory whole. Frames are numbered by counting those tha
 seeking by frame number is inexact in common formats, and containers often misstate how many frames they hold.
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from PIL import Image
 
 from g2vlm.errors import InputError
 from g2vlm.inputs.decode import Photo, check_size, printable, why_no_file
+from g2vlm.inputs.opencv import silent_opencv
 
 if TYPE_CHECKING:
     import cv2
@@ -183,8 +183,8 @@ def _read_numbered(path: Path, indices: Sequence[int]) -> tuple[VideoFrames, int
     """Read the frames with the given numbers; also return how many frames the video has."""
     if len(indices) > MAX_FRAMES:
         raise InputError(
-            f"{len(indices)} frames of {printable(path.name)} would be taken, more than {MAX_FRAMES}: take fewer "
-            "frames per second, or set a maximum number of views."
+            f"{len(indices)} frames of {printable(path.name)} would be taken, more than {MAX_FRAMES}: take "
+            "fewer frames per second, or set a maximum number of views."
         )
     wanted = frozenset(indices)
     photos: list[Photo] = []
@@ -250,16 +250,9 @@ def _opened(path: Path) -> "Iterator[cv2.VideoCapture]":
     """Open a video, silently: what goes wrong is told by our own errors."""
     if not path.is_file():
         raise InputError(f"Cannot read the video {printable(str(path))}: {why_no_file(path)}.")
-    # Read by OpenCV once, when it first touches a video; libav otherwise prints to stderr on damaged files.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    import cv2
-
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
+    with silent_opencv() as cv2:
         # An absolute path, and no other backend: names like "frame_%03d.avi" are patterns to some of them.
         capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     try:
         if not capture.isOpened():
             raise InputError(_why_not_opened(path))
