@@ -115,13 +115,13 @@ def _default_checkpoint(may_download: bool) -> CheckpointChoice:
     cached = cached_folder(DEFAULT_REPO)
     if cached is not None:
         return CheckpointChoice(cached, Origin.CACHE, DEFAULT_REPO)
-    why_not = _why_out_of_reach() if may_download else "not asked"
+    why_not = _why_out_of_reach() if may_download else "fetch it with  g2vlm download , or name a folder"
     if why_not is None:
         return CheckpointChoice(download(DEFAULT_REPO), Origin.DOWNLOADED, DEFAULT_REPO)
     if not has_bundled():
         raise CheckpointError(
-            "Expected a checkpoint, but none was named, this installation bundles none, "
-            f"{DEFAULT_REPO} is not in the cache, and the hub: {why_not}"
+            "Expected a checkpoint, but none was named, this installation bundles none, and "
+            f"{DEFAULT_REPO} is not in the cache: {why_not}"
         )
     reason = f"{DEFAULT_REPO} is not in the cache, and the hub is not within reach"
     return CheckpointChoice(BUNDLED_FOLDER / BUNDLED_NAME, Origin.BUNDLED, BUNDLED_NAME, reason)

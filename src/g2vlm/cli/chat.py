@@ -4,12 +4,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from g2vlm.cli.scene_options import SceneOptions, require_writable
-from g2vlm.cli.terminal import add_timings, format_timings, reserved_stdout, say, write_json
+from g2vlm.cli.terminal import Output, add_timings, format_timings, reserved_stdout, say, write_json
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +42,17 @@ class Options(SceneOptions):
     seed: int = 0
     """Seed of the draws."""
 
+    def check(self) -> None:
+        """Refuse what no model could answer, before one is loaded.
+
+        Raises:
+            InputError: An empty question, or no room for an answer.
+        """
+        if self.max_new_tokens < 1:
+            raise InputError(f"Expected --max_new_tokens of at least 1, got {self.max_new_tokens}.")
+        if self.question is not None and not self.question.strip():
+            raise InputError("Expected a question after --question, got an empty text.")
+
     def sampling(self) -> "Sampling":
         """How to draw tokens."""
         from g2vlm.inference.sampling import Sampling
@@ -52,8 +63,7 @@ class Options(SceneOptions):
 def run(options: Options) -> int:
     """Look at the photos once, answer one question or several."""
     with reserved_stdout() as out:
-        if options.max_new_tokens < 1:
-            raise InputError(f"Expected --max_new_tokens of at least 1, got {options.max_new_tokens}.")
+        options.check()
         sampling = options.sampling()
         target = None if options.save_path is None else require_writable(options.save_path)
         source = options.source()
@@ -79,7 +89,7 @@ def run(options: Options) -> int:
 
 
 def _asker(
-    options: Options, perception: "Perception", sampling: "Sampling", out: TextIO
+    options: Options, perception: "Perception", sampling: "Sampling", out: Output
 ) -> Callable[[str], dict[str, Any]]:
     """A function that asks, shows the answer as it comes, and returns it for `--json`."""
 

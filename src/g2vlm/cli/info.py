@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -12,7 +12,7 @@ from g2vlm.checkpoints.files import own_config_text, read_config
 from g2vlm.checkpoints.hub import choose_checkpoint
 from g2vlm.checkpoints.loading import KeyReport, Weights, inspect_keys
 from g2vlm.checkpoints.names import rows_of
-from g2vlm.cli.terminal import format_bytes, reserved_stdout, say, write_json
+from g2vlm.cli.terminal import Output, format_bytes, reserved_stdout, say, write_json
 from g2vlm.model.config import G2VLMConfig, Part
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def measure_parts(weights: Weights, config: G2VLMConfig) -> dict[str, PartSize]:
     return sizes
 
 
-def _print_table(out: TextIO, sizes: dict[str, PartSize]) -> None:
+def _print_table(out: Output, sizes: dict[str, PartSize]) -> None:
     total = PartSize()
     for size in sizes.values():
         total.parameters += size.parameters
@@ -94,7 +94,7 @@ def _print_table(out: TextIO, sizes: dict[str, PartSize]) -> None:
         out.write(f"{name:<20}{size.parameters:>16,}{format_bytes(size.bytes):>12}  {formats}\n")
 
 
-def _print_keys(out: TextIO, report: KeyReport) -> None:
+def _print_keys(out: Output, report: KeyReport) -> None:
     if not report:
         out.write("keys: every expected key is there with its shape, and no other\n")
     for kind in ("missing", "unexpected", "misshapen"):
@@ -104,7 +104,7 @@ def _print_keys(out: TextIO, report: KeyReport) -> None:
             out.write(f"{len(keys)} {kind} keys: {', '.join(keys[:_LISTED])}{rest}\n")
 
 
-def _print_config(out: TextIO, config: G2VLMConfig) -> None:
+def _print_config(out: Output, config: G2VLMConfig) -> None:
     for name, value in json.loads(own_config_text(config)).items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
@@ -116,7 +116,10 @@ def _as_json(
 ) -> dict[str, object]:
     return {
         "folder": folder,
-        "parts": {name: dataclasses.asdict(size) for name, size in sizes.items()},
+        "parts": {
+            name: {"parameters": size.parameters, "bytes": size.bytes, "dtypes": dict(size.dtypes)}
+            for name, size in sizes.items()
+        },
         "complete": not report,
         "keys": dataclasses.asdict(report),
         "config": json.loads(own_config_text(config)),

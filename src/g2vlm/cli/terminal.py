@@ -4,7 +4,20 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import TextIO
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Output(Protocol):
+    """A stream that results are written to."""
+
+    def write(self, text: str, /) -> int:
+        """Write text."""
+        ...
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        ...
 
 
 def say(text: str) -> None:
@@ -13,14 +26,14 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def reserved_stdout() -> Iterator[TextIO]:
+def reserved_stdout() -> Iterator[Output]:
     """Keep stdout for the one result that the caller writes; stray prints below go to stderr."""
     out = sys.stdout
     with redirect_stdout(sys.stderr):
         yield out
 
 
-def write_json(out: TextIO, value: Mapping[str, object]) -> None:
+def write_json(out: Output, value: Mapping[str, object]) -> None:
     """Write one JSON object and a newline."""
     out.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
     out.flush()
@@ -37,7 +50,7 @@ def format_timings(timings: Mapping[str, float]) -> str:
     return ", ".join(f"{name.removesuffix('_s')} {seconds:.1f} s" for name, seconds in timings.items())
 
 
-def format_bytes(count: float) -> str:
+def format_bytes(count: int | float) -> str:
     """Decimal units, as disks and downloads are sold: `18.2 GB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
