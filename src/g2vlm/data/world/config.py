@@ -35,7 +35,7 @@ class WorldConfig:
     texture_scale: Interval = (0.6, 1.7)
     """Factor on the usual size of texture features; (1, 1) makes textures a metric cue."""
 
-    texture_contrast: Interval = (0.35, 1.0)
+    texture_contrast: Interval = (0.5, 1.0)
     """How strongly textures modulate the base colour."""
 
     fov_rad: Interval = (0.85, 1.5)

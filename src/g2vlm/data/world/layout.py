@@ -276,6 +276,7 @@ class _Builder:
 
     def _materials(self, colour: tuple[float, float, float], place: Place) -> dict[Finish, Material]:
         draws, contrast = self.draws, self.contrast()
+        other = draws.choice(tuple(COLOURS.values()))
         # Small things need smaller features to be matched at all.
         fine = self.scale() * (3.5 if place is Place.TOP else 2.0)
         clouds = (TextureStyle.CLOUDS,)
@@ -285,7 +286,7 @@ class _Builder:
             Finish.COLOUR: object_material(draws, colour, fine, contrast * 0.7),
             Finish.WOOD: wood_material(draws, fine, contrast),
             Finish.METAL: make_material(draws, METAL, clouds, fine, contrast * 0.5),
-            Finish.PICTURE: picture_material(draws, draws.choice(tuple(COLOURS.values())), fine * 0.8),
+            Finish.PICTURE: picture_material(draws, colour if place is Place.FLAT else other, fine * 0.8),
             Finish.GLOW: sky if place is Place.HUNG else lit,
             Finish.LEAVES: make_material(
                 draws, (0.10, 0.32, 0.08), (TextureStyle.SPOTS, TextureStyle.MOSAIC), fine, contrast

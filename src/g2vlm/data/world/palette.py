@@ -131,7 +131,7 @@ def make_material(
     # Planks and fibres run along a wall or a table; other textures may lie at any angle.
     straight = style in (TextureStyle.PLANKS, TextureStyle.TILES, TextureStyle.FIBRES)
     return Material(
-        dark=_mix(base, _mix(tint, base, 0.35), 0.85 * contrast),
+        dark=_mix(base, _mix(tint, base, 0.25), 0.9 * contrast),
         middle=base,
         light=_mix(base, shine, 0.45 * contrast),
         texture=draws.choice(TEXTURES_OF[style]),
@@ -144,7 +144,7 @@ def make_material(
 
 def wall_material(draws: Draws, scale: float, contrast: float) -> Material:
     """A wall: a pale tone with a pattern strong enough to be matched."""
-    return make_material(draws, draws.choice(_WALL_TONES), _STYLES_OF_WALLS, scale, contrast)
+    return make_material(draws, draws.choice(_WALL_TONES), _STYLES_OF_WALLS, scale * 1.4, contrast)
 
 
 def floor_material(draws: Draws, scale: float, contrast: float) -> Material:

@@ -64,7 +64,7 @@ def pack_rooms(rooms: Sequence[Room], device: torch.device) -> PackedRooms:
     size = np.asarray([room.size_m for room in rooms], dtype=np.float32)
     middle = size * np.asarray([0.0, -0.5, 0.0], dtype=np.float32)
     arrays = {
-        "shape": np.stack([pad(room.shape, _PADDING) for room in rooms]),
+        "shape": np.stack([pad(room.shape, float(_PADDING)) for room in rooms]),
         "centre": np.stack([pad(room.centre) for room in rooms]),
         "half": np.stack([pad(room.half, 1.0) for room in rooms]),
         "R_world_part": rotation.reshape(*yaw.shape, 3, 3),

@@ -272,5 +272,5 @@ def shade(
     for c in range(3):
         radiance = albedo[c] * (light[c] + 1.4 * glow) * exposure
         # Filmic shoulder, then a square root as the display's gamma.
-        channels.append(torch.sqrt_(1.0 - torch.exp_(radiance * -1.5)).clamp_(0.0, 1.0))
+        channels.append(torch.sqrt_(1.0 - torch.exp_(radiance * -1.1)).clamp_(0.0, 1.0))
     return torch.stack([channel.view(surfaces.shape) for channel in channels], dim=1)

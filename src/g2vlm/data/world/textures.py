@@ -89,7 +89,7 @@ def _rows(rng: _Rng, row_cm: tuple[float, float], length_cm: tuple[float, float]
 
 
 def _planks(rng: _Rng) -> _Array:
-    rows = _rows(rng, (9, 16), (60, 160), 1.5)
+    rows = _rows(rng, (9.0, 16.0), (60.0, 160.0), 1.5)
     return np.clip(rows * (0.7 + 0.45 * _noise(rng, 8.0, stretch=8.0)), 0.0, 1.0)
 
 
@@ -136,11 +136,11 @@ def _shapes(rng: _Rng, count: int, size_cm: tuple[float, float], round_share: fl
 
 
 def _spots(rng: _Rng) -> _Array:
-    return np.clip(_shapes(rng, 420, (8, 40), 1.0) * 0.9 + 0.1 * _noise(rng, 10.0), 0.0, 1.0)
+    return np.clip(_shapes(rng, 420, (8.0, 40.0), 1.0) * 0.9 + 0.1 * _noise(rng, 10.0), 0.0, 1.0)
 
 
 def _collage(rng: _Rng) -> _Array:
-    return np.clip(_shapes(rng, 380, (6, 70), 0.4) * 0.9 + 0.1 * _noise(rng, 5.0), 0.0, 1.0)
+    return np.clip(_shapes(rng, 380, (6.0, 70.0), 0.4) * 0.9 + 0.1 * _noise(rng, 5.0), 0.0, 1.0)
 
 
 _MAKERS: dict[TextureStyle, tuple[Callable[[_Rng], _Array], int]] = {
