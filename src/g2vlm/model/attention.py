@@ -1,5 +1,7 @@
 """The one attention call of every part of the network."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -24,22 +26,77 @@ def attend(
         key_mask: False where a key does not exist (padding), for every query.
     """
     num_tokens, num_keys = queries.shape[2], keys.shape[2]
-    if num_tokens == 1:
-        causal = False
     grouped = queries.shape[1] != keys.shape[1]
+    causal = causal and num_tokens > 1
     if not causal and key_mask is None:
-        return F.scaled_dot_product_attention(queries, keys, values, enable_gqa=grouped)
+        return _attend_to_all(queries, keys, values)
     if causal and key_mask is None and num_tokens == num_keys:
         # SDPA aligns its own causal mask at the top left: right only where nothing stands before.
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
-    mask = None
-    if causal:
-        row = torch.arange(num_keys - num_tokens, num_keys, device=keys.device)
-        mask = torch.arange(num_keys, device=keys.device) <= row[:, None]
-    if key_mask is not None:
-        present = key_mask[:, None, None]
-        mask = present if mask is None else mask & present
+    mask = _mask(num_tokens, num_keys, causal, key_mask, keys.device)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
+
+
+def _attend_to_all(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention without a mask: queries of a group become rows of one head, so that no key is repeated."""
+    kv_heads = keys.shape[1]
+    if queries.shape[1] == kv_heads:
+        return F.scaled_dot_product_attention(queries, keys, values)
+    rows = queries.unflatten(1, (kv_heads, -1)).flatten(2, 3)
+    out = F.scaled_dot_product_attention(rows, keys, values)
+    return out.unflatten(2, (-1, queries.shape[2])).flatten(1, 2)
+
+
+def _mask(
+    num_tokens: int, num_keys: int, causal: bool, key_mask: Tensor | None, device: torch.device
+) -> Tensor:
+    """True where a query may read a key; broadcastable to (batch, heads, tokens, keys)."""
+    visible = torch.ones(1, 1, 1, num_keys, dtype=torch.bool, device=device)
+    if causal:
+        own = torch.arange(num_keys - num_tokens, num_keys, device=device)
+        visible = visible & (torch.arange(num_keys, device=device) <= own[:, None])
+    return visible if key_mask is None else visible & key_mask[:, None, None]
+
+
+@dataclass(frozen=True)
+class SharedKeys:
+    """Keys and values that every row of a batch reads, stored once."""
+
+    keys: Float[Tensor, "1 kv_heads shared channels"]
+    values: Float[Tensor, "1 kv_heads shared channels"]
+
+
+def attend_shared(
+    queries: Float[Tensor, "batch heads tokens channels"],
+    shared: SharedKeys,
+    keys: Float[Tensor, "batch kv_heads keys channels"],
+    values: Float[Tensor, "batch kv_heads keys channels"],
+    key_mask: Bool[Tensor, "batch keys"],
+) -> Float[Tensor, "batch heads tokens channels"]:
+    """Causal attention of several continuations of one beginning, which is read without being copied.
+
+    Args:
+        queries: as in `attend`.
+        shared: the beginning; every query sees all of it.
+        keys: of the continuations; the last `tokens` are those of the queries.
+        values: one for each key.
+        key_mask: False where a continuation is padding.
+    """
+    batch, _, num_tokens, channels = queries.shape
+    kv_heads, num_keys, num_shared = keys.shape[1], keys.shape[2], shared.keys.shape[2]
+    grouped = queries.unflatten(1, (kv_heads, -1)) * channels**-0.5
+    # Rows of all continuations meet the shared keys in one product: (kv_heads, rows, shared).
+    rows = grouped.transpose(0, 1).flatten(1, 3)
+    to_shared = (rows @ shared.keys[0].transpose(-1, -2)).float()
+    to_own = (grouped.flatten(2, 3) @ keys.transpose(-1, -2)).float().unflatten(2, (-1, num_tokens))
+    visible = _mask(num_tokens, num_keys, num_tokens > 1, key_mask, keys.device)
+    to_own = to_own.masked_fill(~visible[:, :, None], -torch.inf)
+    by_row = to_shared.unflatten(1, (batch, -1, num_tokens)).transpose(0, 1)
+    weights = torch.cat([by_row, to_own], dim=-1).softmax(dim=-1).to(values.dtype)
+    on_shared = weights[..., :num_shared].transpose(0, 1).flatten(1, 3) @ shared.values[0]
+    out = on_shared.unflatten(1, (batch, -1, num_tokens)).transpose(0, 1).flatten(2, 3)
+    out = out + weights[..., num_shared:].flatten(2, 3) @ values
+    return out.unflatten(2, (-1, num_tokens)).flatten(1, 2)
 
 
 def split_heads(

@@ -1,11 +1,13 @@
 """Keys and values of the tokens that the mixture has already read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from g2vlm.model.attention import SharedKeys, attend, attend_shared
 from g2vlm.model.config import MixtureConfig
 
 
@@ -25,6 +27,39 @@ class CacheShape:
     def num_bytes(self, num_tokens: int, dtype: torch.dtype, batch: int = 1) -> int:
         """Bytes that `num_tokens` tokens of `batch` sequences take."""
         return 2 * self.num_layers * batch * self.num_kv_heads * num_tokens * self.head_dim * dtype.itemsize
+
+
+KeysValues = tuple[
+    Float[Tensor, "batch kv_heads tokens channels"], Float[Tensor, "batch kv_heads tokens channels"]
+]
+"""Keys and values of consecutive tokens."""
+
+
+def join_tokens(
+    pieces: Sequence[Float[Tensor, "batch heads _ channels"]],
+) -> Float[Tensor, "batch heads tokens channels"]:
+    """Concatenate along tokens, without a copy where there is one piece."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=2)
+
+
+class PassMemory:
+    """Keys and values of one layer of one pass that nothing will follow; differentiable."""
+
+    def store(self, layer: int, pieces: Sequence[KeysValues]) -> None:
+        """Keep the keys and values of this pass."""
+        self._keys = join_tokens([keys for keys, _ in pieces])
+        self._values = join_tokens([values for _, values in pieces])
+
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "batch heads tokens channels"],
+        num_new: int,
+        *,
+        causal: bool,
+    ) -> Float[Tensor, "batch heads tokens channels"]:
+        """Attention of queries to the first `num_new` keys of the pass."""
+        return attend(queries, self._keys[:, :, :num_new], self._values[:, :, :num_new], causal=causal)
 
 
 class KeyValueCache:
@@ -84,17 +119,14 @@ class KeyValueCache:
         larger[:, :, :, : self.length] = buffer[:, :, :, : self.length]
         return larger
 
-    def write(
-        self,
-        layer: int,
-        offset: int,
-        keys: Float[Tensor, "batch kv_heads tokens channels"],
-        values: Float[Tensor, "batch kv_heads tokens channels"],
-    ) -> None:
-        """Store keys and values at `length + offset` of one layer; `length` does not move."""
-        start = self.length + offset
-        self._keys[layer, :, :, start : start + keys.shape[2]] = keys
-        self._values[layer, :, :, start : start + keys.shape[2]] = values
+    def store(self, layer: int, pieces: Sequence[KeysValues]) -> None:
+        """Write the keys and values of a pass behind the filled part of one layer; `length` does not move."""
+        start = self.length
+        for keys, values in pieces:
+            end = start + keys.shape[2]
+            self._keys[layer, :, :, start:end] = keys
+            self._values[layer, :, :, start:end] = values
+            start = end
 
     def read(
         self, layer: int, num_new: int
@@ -102,6 +134,18 @@ class KeyValueCache:
         """Views of the filled keys and values of one layer and of `num_new` written after them."""
         end = self.length + num_new
         return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
+
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "batch heads tokens channels"],
+        num_new: int,
+        *,
+        causal: bool,
+    ) -> Float[Tensor, "batch heads tokens channels"]:
+        """Attention of queries to everything filled and the first `num_new` keys written after it."""
+        keys, values = self.read(layer, num_new)
+        return attend(queries, keys, values, causal=causal)
 
     def advance(self, num_tokens: int) -> None:
         """Declare `num_tokens` written by every layer."""
@@ -112,3 +156,46 @@ class KeyValueCache:
         if not 0 <= length <= self.length:
             raise ValueError(f"Cannot truncate a cache of {self.length} tokens to {length}.")
         self.length = length
+
+    def move_to(self, device: torch.device | str) -> None:
+        """Move the filled part to another device, for example out of a GPU while nobody asks."""
+        self._keys, self._values = self._keys.to(device), self._values.to(device)
+
+    def branch(self, batch: int, capacity: int, padding: Int[Tensor, " batch"]) -> "BranchCache":
+        """Start `batch` continuations of this cache that read its filled part without copying it.
+
+        Args:
+            batch: continuations side by side; this cache must hold one sequence.
+            capacity: tokens that each continuation may add.
+            padding: how many of the first tokens of each continuation are padding.
+        """
+        return BranchCache(self, batch, capacity, padding)
+
+
+class BranchCache(KeyValueCache):
+    """Continuations of a shared cache, which must not change meanwhile; `length` counts what they add."""
+
+    def __init__(
+        self, trunk: KeyValueCache, batch: int, capacity: int, padding: Int[Tensor, " batch"]
+    ) -> None:
+        if trunk.batch != 1:
+            raise ValueError(f"Only a cache of one sequence can branch, this one has {trunk.batch}.")
+        buffers = trunk._keys
+        super().__init__(trunk.shape, capacity, batch=batch, dtype=buffers.dtype, device=buffers.device)
+        self._trunk = trunk
+        self._exists = torch.arange(capacity, device=buffers.device) >= padding.to(buffers.device)[:, None]
+
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "batch heads tokens channels"],
+        num_new: int,
+        *,
+        causal: bool,
+    ) -> Float[Tensor, "batch heads tokens channels"]:
+        """Attention to the trunk and to what this continuation added; always causal inside."""
+        if not causal and queries.shape[2] > 1:
+            raise ValueError("A continuation is text: its blocks are causal.")
+        keys, values = self.read(layer, num_new)
+        shared = SharedKeys(*self._trunk.read(layer, 0))
+        return attend_shared(queries, shared, keys, values, self._exists[:, : keys.shape[2]])

@@ -23,7 +23,7 @@ class EncoderWindows(Enum):
     """How the geometric encoder cuts the tokens of all views into attention windows."""
 
     RELEASED = "released"
-    """Windows of P tokens over views of P + 5 tokens laid end to end: how the released weights were trained."""
+    """Windows of P tokens over views of P + 5 tokens laid end to end, as in the training of the release."""
     PER_VIEW = "per_view"
     """Each view attends exactly to itself."""
 

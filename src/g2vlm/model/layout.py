@@ -23,6 +23,9 @@ class Block:
     """Tokens taken from the geometric stream."""
     causal: bool
     """Whether a token sees only itself and what stands before it inside the block."""
+    num_hidden: int = 0
+    """Tokens directly before this block that it must not see: the other questions that continue the same
+    photos when several are trained at once."""
 
     def __post_init__(self) -> None:
         if self.causal and self.num_geometric:
@@ -44,7 +47,13 @@ class Placement:
     geometric: slice
     """Range in the geometric stream."""
     end: int
-    """Keys up to here are visible, counted from the first token of the layout."""
+    """Keys up to here are visible (but for hidden ones), counted from the first token of the layout."""
+
+    @property
+    def hidden(self) -> slice:
+        """Keys that the block must not see, counted from the first token of the layout."""
+        start = self.end - self.block.num_tokens
+        return slice(start - self.block.num_hidden, start)
 
 
 @dataclass(frozen=True)

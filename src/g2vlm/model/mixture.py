@@ -10,11 +10,11 @@ import torch.utils.checkpoint
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from g2vlm.model.attention import attend, merge_heads, split_heads
-from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.attention import merge_heads, split_heads
+from g2vlm.model.cache import KeyValueCache, PassMemory, join_tokens
 from g2vlm.model.config import MixtureConfig
 from g2vlm.model.layers import GatedMLP, LayerScale, RMSNorm, per_token_chunks
-from g2vlm.model.layout import Layout, Streams
+from g2vlm.model.layout import Layout, Placement, Streams
 from g2vlm.model.rotary import Rotation, multimodal_rotation, rotate_halves
 
 GEOMETRIC_SCALE_INIT = 0.01
@@ -113,8 +113,8 @@ class MixtureLayer(nn.Module):
         self, semantic: Projections | None, geometric: Projections | None, context: MixtureContext
     ) -> Streams:
         """One attention call for each block, over the keys of everything up to its end."""
-        keys, values = self._keys_in_block_order(semantic, geometric, context)
-        past = keys.shape[2] - context.layout.num_tokens
+        memory = PassMemory() if context.cache is None else context.cache
+        memory.store(self.index, self._in_block_order(semantic, geometric, context))
         outputs: tuple[list[Tensor], list[Tensor]] = ([], [])
         for place in context.layout.placements():
             pieces = []
@@ -122,16 +122,16 @@ class MixtureLayer(nn.Module):
                 pieces.append(semantic.queries[:, :, place.semantic])
             if geometric is not None and place.block.num_geometric:
                 pieces.append(geometric.queries[:, :, place.geometric])
-            end = past + place.end
-            out = attend(_join(pieces), keys[:, :, :end], values[:, :, :end], causal=place.block.causal)
-            merged = merge_heads(out)
+            queries = join_tokens(pieces)
+            merged = merge_heads(memory.attend(self.index, queries, place.end, causal=place.block.causal))
             outputs[0].append(merged[:, : place.block.num_semantic])
             outputs[1].append(merged[:, place.block.num_semantic :])
         return Streams(torch.cat(outputs[0], dim=1), torch.cat(outputs[1], dim=1))
 
-    def _keys_in_block_order(
+    def _in_block_order(
         self, semantic: Projections | None, geometric: Projections | None, context: MixtureContext
-    ) -> tuple[Tensor, Tensor]:
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of this pass, piece by piece in the order in which they are read."""
         pieces: list[tuple[Tensor, Tensor]] = []
         for place in context.layout.placements():
             if semantic is not None and place.block.num_semantic:
@@ -140,18 +140,7 @@ class MixtureLayer(nn.Module):
             if geometric is not None and place.block.num_geometric:
                 part = place.geometric
                 pieces.append((geometric.keys[:, :, part], geometric.values[:, :, part]))
-        if context.cache is None:
-            return _join([keys for keys, _ in pieces]), _join([values for _, values in pieces])
-        offset = 0
-        for keys, values in pieces:
-            context.cache.write(self.index, offset, keys, values)
-            offset += keys.shape[2]
-        return context.cache.read(self.index, offset)
-
-
-def _join(pieces: list[Tensor]) -> Tensor:
-    """Concatenate along tokens, without a copy where there is one piece."""
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
+        return pieces
 
 
 class Mixture(nn.Module):
