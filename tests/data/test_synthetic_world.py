@@ -18,7 +18,7 @@ from g2vlm.data.world.layout import Room, make_room
 from g2vlm.data.world.textures import NUM_TEXTURES, TEXEL_M, TEXELS, sample_texture, texture_bank
 from g2vlm.errors import InputError
 from g2vlm.geometry.cameras import project
-from g2vlm.geometry.edges import depth_edge_mask, normals_from_points
+from g2vlm.geometry.edges import depth_edge_mask, normal_edge_mask, normals_from_points
 from g2vlm.geometry.poses import invert_pose, transform_points
 
 HEIGHT, WIDTH, VIEWS = 48, 64, 3
@@ -136,7 +136,10 @@ def test_normals_agree_with_finite_differences(batch: SceneBatch) -> None:
     numeric = normals_from_points(points)
     cosine = (numeric * batch.normals).sum(-1)
     assert torch.allclose(batch.normals.norm(dim=-1), torch.ones(()), atol=1e-4)
-    assert (cosine > 0.99).float().mean() > 0.85
+    # Across creases and steps a finite difference is no normal; round parts turn within a pixel or two.
+    inside = ~depth_edge_mask(batch.depth, 0.1) & ~normal_edge_mask(batch.normals, 0.1)
+    assert inside.float().mean() > 0.5
+    assert (cosine[inside] > 0.99).float().mean() > 0.97
     # All normals face the camera.
     assert ((batch.normals * points).sum(-1) <= 1e-4).all()
 
