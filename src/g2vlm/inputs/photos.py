@@ -1,6 +1,7 @@
 """Photos from wherever they are: a folder, a pattern, files, a video, images in memory."""
 
 import glob
+import os
 import re
 import warnings
 from collections import Counter
@@ -117,7 +118,7 @@ def load_photos(
     elif re.match(r"[A-Za-z]{2,}://", str(source)):
         raise InputError(f"Expected a file or folder on this machine, got {source}: download it first.")
     else:
-        path = Path(source).expanduser()
+        path = _expanded(source)
         try:
             is_folder, is_entry = path.is_dir(), path.exists() or path.is_symlink()
         except OSError as error:  # a folder on the way that may not be entered, or an impossible name
@@ -229,7 +230,7 @@ def _list_items(source: Image.Image | np.ndarray | Sequence[PhotoItem]) -> _List
 def _candidate(item: PhotoItem, place: int) -> _Candidate:
     """One element of a list."""
     if isinstance(item, str | Path):
-        path = Path(item).expanduser()
+        path = _expanded(item)
         return _Candidate(printable(path.name), partial(decode_file, path))
     name = f"image_{place}"
     if isinstance(item, Image.Image):
@@ -239,6 +240,11 @@ def _candidate(item: PhotoItem, place: int) -> _Candidate:
     raise InputError(
         f"Expected photo files, Pillow images or numpy arrays, got {type(item).__name__} at place {place}."
     )
+
+
+def _expanded(path: str | Path) -> Path:
+    """A path with ~ replaced; one that names an unknown user stays, to be reported as missing."""
+    return Path(os.path.expanduser(path))
 
 
 def _is_ignored(path: Path) -> bool:

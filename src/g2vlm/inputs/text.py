@@ -171,4 +171,9 @@ def _read_vocabulary_and_merges(folder: Path) -> Tokenizer:
     """Read a Qwen2 tokenizer in its older two-file form."""
     from transformers import Qwen2Tokenizer
 
-    return Qwen2Tokenizer.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    try:
+        return Qwen2Tokenizer.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    except Exception as error:  # the libraries raise nothing narrower on malformed files
+        raise CheckpointError(
+            f"The tokenizer in {folder} cannot be read: {error}. Download it again."
+        ) from error

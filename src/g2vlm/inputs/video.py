@@ -51,6 +51,12 @@ class FrameChoiceKind(Enum):
     """`count` frames from the first to the last with the same amount of movement between neighbours."""
 
 
+def _check_rate(rate_hz: float) -> None:
+    """Refuse rates that choose nothing or make no sense."""
+    if not (np.isfinite(rate_hz) and rate_hz > 0):
+        raise InputError(f"Expected a positive number of frames per second, got {rate_hz}.")
+
+
 @dataclass(frozen=True)
 class FrameChoice:
     """Which frames of a video become views."""
@@ -67,8 +73,7 @@ class FrameChoice:
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_FRAMES:
             raise InputError(f"Expected 1 to {MAX_FRAMES} frames to be taken from a video, got {self.count}.")
-        if not (np.isfinite(self.rate_hz) and self.rate_hz > 0):
-            raise InputError(f"Expected a positive number of frames per second, got {self.rate_hz}.")
+        _check_rate(self.rate_hz)
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ def iterate_frames(path: str | Path, *, rate_hz: float | None = None) -> Iterato
         InputError: No such file, not a video, or no frame that can be decoded.
     """
     path = Path(path)
+    if rate_hz is not None:
+        _check_rate(rate_hz)
     total, last_slot = 0, -1
     with _opened(path) as capture:
         for index, time_s in _grabbed(capture, path):
@@ -215,7 +222,7 @@ def _choose_by_motion(path: Path, count: int) -> list[int]:
         return evenly_spread(len(steps), count)
     targets = travelled[-1] * np.arange(count) / (count - 1)
     chosen = np.searchsorted(travelled, targets).clip(0, len(steps) - 1).tolist()
-    chosen[0] = 0
+    chosen[0], chosen[-1] = 0, len(steps) - 1
     # A jump can attract several targets: spread them over the frames after it, then keep room for the last.
     for place in range(1, count):
         chosen[place] = max(chosen[place], chosen[place - 1] + 1)
@@ -321,6 +328,9 @@ def _retrieve(capture: Any, path: Path, index: int, time_s: float) -> Photo | No
     read, frame = capture.retrieve()
     if not read:
         return None
-    check_size(frame.shape[1], frame.shape[0])
+    try:
+        check_size(frame.shape[1], frame.shape[0])
+    except InputError as error:
+        raise InputError(f"Cannot use the video {printable(str(path))}: {error}.") from error
     rgb = np.ascontiguousarray(frame[..., ::-1])
     return Photo(Image.fromarray(rgb), f"{printable(path.stem)}_{index:06d}", time_s)
