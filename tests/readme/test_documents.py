@@ -1,0 +1,139 @@
+"""Everything that README and docs/ tell a reader to type, typed."""
+
+import dataclasses
+import importlib
+import io
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from stand_in_hub import StandInHub
+
+from g2vlm.checkpoints.places import DEFAULT_REPO
+from g2vlm.checkpoints.random import random_checkpoint
+from g2vlm.cli import main as cli
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+ELSEWHERE = {"make demo", "make test", "make install", "source .venv/bin/activate"}
+"""Commands that CI runs on a clean checkout."""
+BEFORE = {"docs/outputs.md": ["g2vlm recon --data_path photos/room --save_path room.npz"]}
+"""What a reader has done before opening a document."""
+
+_BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(document: str) -> list[tuple[str, str]]:
+    return [(match[1], match[2]) for match in _BLOCK.finditer((ROOT / document).read_text())]
+
+
+def commands(document: str) -> list[str]:
+    return [line for kind, text in blocks(document) if kind == "bash" for line in text.splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def served_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = random_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def workspace(
+    served_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A folder with photos, a video and a hub at hand, as the documents assume them."""
+    import cv2
+
+    room = tmp_path / "photos" / "room"
+    room.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    pictures = [draw.integers(0, 255, (300, 400, 3), dtype=np.uint8) for _ in range(4)]
+    for index, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(room / f"{index}.png")
+    video = cv2.VideoWriter(str(tmp_path / "walk.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 4, (400, 300))
+    for pixels in pictures * 2:
+        video.write(pixels)
+    video.release()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with StandInHub(DEFAULT_REPO, served_files) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield tmp_path
+
+
+def type_in(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run one line of a shell block in this process; all lines have one of the forms below."""
+    spoken, _, rest = line.rpartition(" | ")
+    words = shlex.split(rest)
+    if spoken:
+        said = shlex.split(spoken)
+        assert said[0] == "printf"
+        monkeypatch.setattr("sys.stdin", io.StringIO(said[1].replace("\\n", "\n")))
+    if words[0] == "g2vlm":
+        assert cli.main(words[1:]) == 0, line
+    else:
+        assert words[0] == "python", f"no way to run {line!r}"
+        monkeypatch.setattr("sys.argv", words[1:])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+        assert stop.value.code == 0, line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_everything_a_document_says_works(
+    document: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line in BEFORE.get(document, ()):
+        type_in(line, monkeypatch)
+    names: dict[str, object] = {}
+    for kind, text in blocks(document):
+        if kind == "python":
+            exec(compile(text, document, "exec"), names)
+            continue
+        for line in text.splitlines():
+            if line and line not in ELSEWHERE:
+                type_in(line, monkeypatch)
+
+
+def test_documents_show_enough_to_be_worth_testing() -> None:
+    typed = [line for document in DOCUMENTS for line in commands(document)]
+    shown = {shlex.split(line.rpartition(" | ")[2])[1] for line in typed if "g2vlm " in line}
+    assert shown >= {"recon", "chat", "download", "info", "doctor", "--help"}
+
+
+def test_what_is_left_to_ci_is_in_its_script() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for line in ELSEWHERE - {"source .venv/bin/activate"}:
+        target = line.removeprefix("make ")
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+        assert re.search(rf"\bmake( \w+)* {target}\b", script), f"CI does not run {line}"
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert ((ROOT / document).parent / target).exists(), f"{document}: {target}"
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_reference_lists_every_command_and_option(name: str) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert f"## `g2vlm {name}`" in text
+    assert f"| `g2vlm {name}` |" in (ROOT / "README.md").read_text()
+    options = importlib.import_module(cli.COMMANDS[name].module).Options
+    for option in dataclasses.fields(options):
+        if option.name not in ("repo", "ckpt"):
+            assert f"`--{option.name}`" in text, f"docs/cli.md does not mention --{option.name}"
+
+
+def test_readme_holds_the_two_commands_of_a_newcomer() -> None:
+    assert commands("README.md")[:2] == ["make demo", "make test"]
