@@ -1,16 +1,17 @@
 """What the network has perceived: the scene, and a memory that answers questions without looking again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from g2vlm.errors import InputError
-from g2vlm.inference.prompts import Prompt, PromptBuilder
-from g2vlm.inference.sampling import Sampling, TokenChooser
+from g2vlm.inference.generation import Continuation, Generator
+from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.inference.sampling import Sampling
 from g2vlm.inference.timing import Stopwatch
 from g2vlm.model.cache import KeyValueCache
-from g2vlm.model.network import G2VLM, Wants
+from g2vlm.model.network import G2VLM
 from g2vlm.scene.scene import Scene
 
 MAX_NEW_TOKENS = 100
@@ -29,17 +30,25 @@ class Answer:
     finished: bool
     """Whether the model ended the answer itself, rather than the limit."""
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds: `prefill_s` reading the question, `decode_s` writing the answer."""
+    """Seconds: `prefill_s` reading the question, `decode_s` writing the answer (of all questions of a batch)."""
 
     def __str__(self) -> str:
         return self.text
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Keys and values of what was perceived, and the first position after it."""
+
+    cache: KeyValueCache
+    next_position: int
+
+
 class Perception:
     """Photos as the network has perceived them, ready for any number of questions.
 
-    Every question continues from the same memory and is forgotten after its answer, so that answers do not
-    depend on the order of questions.
+    A question continues from the memory of the photos and is forgotten after its answer, so that answers do
+    not depend on the order of questions, unless it is asked with `remember`.
     """
 
     def __init__(
@@ -47,15 +56,16 @@ class Perception:
         network: G2VLM,
         prompts: PromptBuilder,
         scene: Scene,
-        memory: tuple[KeyValueCache, int],
+        memory: Memory,
         timings: dict[str, float],
     ) -> None:
         self.scene = scene
         self.timings = timings
         self._network = network
         self._prompts = prompts
-        self._cache, self._position = memory
-        self._length = self._cache.length
+        self._cache = memory.cache
+        self._photos = (memory.cache.length, memory.next_position)
+        self._length, self._position = self._photos
 
     @property
     def num_tokens(self) -> int:
@@ -74,6 +84,7 @@ class Perception:
         max_new_tokens: int = MAX_NEW_TOKENS,
         sampling: Sampling = Sampling(),
         on_text: Callable[[str], None] | None = None,
+        remember: bool = False,
     ) -> Answer:
         """Answer one question about the photos.
 
@@ -82,51 +93,111 @@ class Perception:
             max_new_tokens: limit on the passes of the answer, at least 1.
             sampling: greedy by default.
             on_text: receives the answer piece by piece while it is written.
+            remember: keep question and answer in memory, so that later questions may refer to them, until
+                `forget`.
 
         Raises:
             InputError: the question is empty or the limit is below 1.
         """
-        if not question.strip():
-            raise InputError("Expected a question, got an empty text.")
-        if max_new_tokens < 1:
-            raise InputError(f"Expected max_new_tokens of 1 or more, got {max_new_tokens}.")
-        watch = Stopwatch(self._network.device)
-        prompt = self._prompts.question(question, self._position)
-        self._cache.reserve(prompt.inputs.layout.num_tokens + max_new_tokens)
-        chosen: list[int] = []
+        _check([question], max_new_tokens)
+        watch = Stopwatch(self._network.device, exact=False)
+        ids = self._prompts.question_ids(question, follows_answer=self._length != self._photos[0])
+        prompt = self._prompts.text(ids, self._position)
+        self._cache.move_to(self._network.device)
+        self._cache.reserve(len(ids) + max_new_tokens)
+        start = Continuation(prompt, self._cache, torch.tensor([prompt.next_position]))
+        writer = _Writer(self._prompts, on_text)
         try:
-            for token in self._decode(prompt, max_new_tokens, sampling, watch):
-                chosen.append(token)
-                # The newest choice becomes text only once a further pass confirms that it is not the last.
-                if on_text is not None and len(chosen) > 1:
-                    self._stream(chosen[-2], on_text, first=len(chosen) == 2)
-        finally:
+            for look in self._generator(sampling).run(start, max_new_tokens, watch):
+                for choices in look:
+                    writer.add(choices[0])
+            answer = writer.answer(watch)
+        except BaseException:
             self._cache.truncate(self._length)
-        text = self._prompts.tokenizer.decode(chosen[:-1])
-        if on_text is not None and len(chosen) > 1 and (rest := self._decoder.finish()):
-            on_text(rest)
-        finished = chosen[-1] == self._prompts.end_token
-        return Answer(text, tuple(chosen), finished, dict(watch.seconds))
+            raise
+        if remember:
+            self._keep(len(ids) + max(len(answer.token_ids) - 1, 0))
+        self._cache.truncate(self._length)
+        return answer
 
-    def _stream(self, token: int, on_text: Callable[[str], None], *, first: bool) -> None:
-        if first:
-            self._decoder = self._prompts.tokenizer.stream_decoder()
-        if piece := self._decoder.feed(token):
-            on_text(piece)
+    def ask_many(
+        self,
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        sampling: Sampling = Sampling(),
+    ) -> tuple[Answer, ...]:
+        """Answer several questions side by side; each pass reads the memory and the weights once for all.
 
-    @torch.inference_mode()
-    def _decode(self, prompt: Prompt, limit: int, sampling: Sampling, watch: Stopwatch) -> Iterator[int]:
-        """Yield the choice of every pass, the end token included."""
-        choose = TokenChooser(sampling, self._network.device)
-        last = torch.tensor([prompt.inputs.layout.num_tokens - 1], device=self._network.device)
-        step = "prefill_s"
-        for count in range(limit):
-            with watch.measure(step):
-                outputs = self._network(prompt.inputs, Wants(logit_slots=last), self._cache)
-                assert outputs.logits is not None
-                token = int(choose(outputs.logits[:, -1])[0])
-            yield token
-            if token == self._prompts.end_token or count + 1 == limit:
-                return
-            prompt = self._prompts.token(token, prompt.next_position)
-            last, step = torch.zeros_like(last), "decode_s"
+        Arguments and errors are those of `ask`. Nothing is remembered.
+        """
+        if not questions:
+            return ()
+        _check(questions, max_new_tokens)
+        watch = Stopwatch(self._network.device, exact=False)
+        follows = self._length != self._photos[0]
+        rows = [self._prompts.question_ids(question, follows_answer=follows) for question in questions]
+        prompt, padding = self._prompts.texts(rows, self._position)
+        self._cache.move_to(self._network.device)
+        branch = self._cache.branch(len(rows), prompt.inputs.layout.num_tokens + max_new_tokens, padding)
+        positions = torch.tensor([self._position + len(row) for row in rows])
+        writers = [_Writer(self._prompts, None) for _ in rows]
+        start = Continuation(prompt, branch, positions)
+        for look in self._generator(sampling).run(start, max_new_tokens, watch):
+            for choices in look:
+                for writer, token in zip(writers, choices, strict=True):
+                    writer.add(token)
+        return tuple(writer.answer(watch) for writer in writers)
+
+    def forget(self) -> None:
+        """Forget remembered questions and answers; the photos stay."""
+        self._length, self._position = self._photos
+        self._cache.truncate(self._length)
+
+    def offload(self) -> None:
+        """Move the memory to the CPU until the next question, for example to free a GPU."""
+        self._cache.move_to("cpu")
+
+    def _generator(self, sampling: Sampling) -> Generator:
+        return Generator(self._network, sampling, self._prompts.end_token)
+
+    def _keep(self, num_tokens: int) -> None:
+        self._length += num_tokens
+        self._position += num_tokens
+
+
+class _Writer:
+    """Turns choices into an answer, and streams its text."""
+
+    def __init__(self, prompts: PromptBuilder, on_text: Callable[[str], None] | None) -> None:
+        self._prompts = prompts
+        self._on_text = on_text
+        self._decoder = prompts.tokenizer.stream_decoder()
+        self._tokens: list[int] = []
+
+    @property
+    def _ended(self) -> bool:
+        return bool(self._tokens) and self._tokens[-1] == self._prompts.end_token
+
+    def add(self, token: int) -> None:
+        """Take the choice of one pass; choices after the end token mean nothing."""
+        if self._ended:
+            return
+        # A choice becomes text only once a further pass shows that it is not the last.
+        if self._on_text is not None and self._tokens and (piece := self._decoder.feed(self._tokens[-1])):
+            self._on_text(piece)
+        self._tokens.append(token)
+
+    def answer(self, watch: Stopwatch) -> Answer:
+        """Close the text."""
+        if self._on_text is not None and (rest := self._decoder.finish()):
+            self._on_text(rest)
+        text = self._prompts.tokenizer.decode(self._tokens[:-1])
+        return Answer(text, tuple(self._tokens), self._ended, dict(watch.seconds))
+
+
+def _check(questions: Sequence[str], max_new_tokens: int) -> None:
+    if not all(question.strip() for question in questions):
+        raise InputError("Expected a question, got an empty text: say what you want to know.")
+    if max_new_tokens < 1:
+        raise InputError(f"Expected max_new_tokens of 1 or more, got {max_new_tokens}.")

@@ -10,7 +10,7 @@ from g2vlm.checkpoints.hub import choose_checkpoint
 from g2vlm.checkpoints.loading import CHAT_PARTS, RECONSTRUCTION_PARTS, extend_network, load_network
 from g2vlm.checkpoints.saving import save_network
 from g2vlm.inference.assembly import assemble_scene
-from g2vlm.inference.perception import Perception
+from g2vlm.inference.perception import Memory, Perception
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.timing import Stopwatch
 from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
@@ -48,20 +48,16 @@ class Model:
         self._prompts = PromptBuilder(self.tokenizer, network.config, placement.device)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path | None = None, **options: str) -> Self:
-        """Same as `g2vlm.load`, under the name that users of the hub expect."""
-        return cls._load(checkpoint, **options)
-
-    @classmethod
-    def _load(
+    def from_pretrained(
         cls,
-        checkpoint: str | Path | None,
+        checkpoint: str | Path | None = None,
         *,
         device: str = "auto",
         dtype: str = "auto",
         view_attention: ViewAttention | str | None = None,
         on_progress: Progress | None = None,
     ) -> Self:
+        """Load a checkpoint; see `load`."""
         placement = choose_placement(device, dtype)
         folder = choose_checkpoint(checkpoint).folder
         watch = Stopwatch(placement.device)
@@ -147,7 +143,7 @@ class Model:
         with watch.measure("assemble_s"):
             scene = assemble_scene(geometry, images, photos.photos)
         self.timings = dict(watch.seconds)
-        memory = (cache, prompt.next_position)
+        memory = Memory(cache, prompt.next_position)
         return Perception(self.network, self._prompts, scene, memory, self.timings)
 
     def _read(
@@ -227,7 +223,7 @@ def load(
         DownloadError: the hub cannot be reached.
         DeviceError: the device or precision is not available.
     """
-    return Model._load(
+    return Model.from_pretrained(
         checkpoint,
         device=device,
         dtype=dtype,

@@ -13,6 +13,9 @@ from g2vlm.model.config import G2VLMConfig, ViewAttention
 from g2vlm.model.layout import Block, Layout
 from g2vlm.model.network import ModelInputs, Photographs, SemanticPatches
 
+NEXT_TURN = f"\n{words.TURN_START}user\n"
+"""What opens a further question after an answer, as in the system prompt."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -88,14 +91,37 @@ class PromptBuilder:
         builder.semantic_views(patches.patches.shape[0], patches.rows // merge, patches.cols // merge)
         return self._prompt(builder, images, patches)
 
-    def question(self, question: str, position: int) -> Prompt:
-        """A question after the images, up to the first token that the answer continues from."""
-        ids = self._encode(question + words.QUESTION_END) + self._encode(words.ANSWER_START)
-        return self._prompt(SpanBuilder(self.frame, position).text(ids), None, None)
+    def question_ids(self, question: str, *, follows_answer: bool = False) -> list[int]:
+        """Tokens of a question up to the one that the answer continues from.
 
-    def token(self, token_id: int, position: int) -> Prompt:
-        """One generated token."""
-        return self._prompt(SpanBuilder(self.frame, position).text([token_id]), None, None)
+        Args:
+            question: in natural language; special tokens written in it are read as such, as released.
+            follows_answer: whether an answer stands before it in memory, which must be closed first.
+        """
+        before = words.TURN_END + NEXT_TURN if follows_answer else ""
+        return self._encode(before + question + words.QUESTION_END) + self._encode(words.ANSWER_START)
+
+    def text(self, token_ids: list[int], position: int) -> Prompt:
+        """A causal run of text at a position."""
+        return self._prompt(SpanBuilder(self.frame, position).text(token_ids), None, None)
+
+    def texts(self, rows: Sequence[list[int]], position: int) -> tuple[Prompt, torch.Tensor]:
+        """Several causal runs side by side from one position, padded in front to one length.
+
+        Returns:
+            The prompt, and how many tokens of each row are padding, shape (rows,).
+        """
+        length = max(len(row) for row in rows)
+        padding = torch.tensor([length - len(row) for row in rows])
+        ids = torch.tensor([[self.end_token] * (length - len(row)) + row for row in rows])
+        place = (torch.arange(length) - padding[:, None]).clamp(min=0) + position
+        layout = Layout(
+            (Block(length, 0, causal=True),),
+            place[:, None].expand(-1, 3, -1).to(self.device),
+            torch.empty(3, 0, dtype=torch.long, device=self.device),
+        )
+        inputs = ModelInputs(layout, ids.to(self.device), torch.arange(length, device=self.device))
+        return Prompt(inputs, position + length), padding
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text)

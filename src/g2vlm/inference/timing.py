@@ -8,10 +8,17 @@ import torch
 
 
 class Stopwatch:
-    """Collects seconds by name; waits for a GPU so that a step is charged for its own work."""
+    """Collects seconds by name.
 
-    def __init__(self, device: torch.device) -> None:
+    Args:
+        device: where the work runs.
+        exact: wait for a GPU at both ends of every step, so that a step is charged for its own work; without
+            it a step is charged for queueing the work.
+    """
+
+    def __init__(self, device: torch.device, *, exact: bool = True) -> None:
         self.device = device
+        self.exact = exact
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -24,6 +31,6 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
+        if self.exact and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()

@@ -1,0 +1,79 @@
+"""Writing answers token by token, for one question or several side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from g2vlm.inference.prompts import Prompt
+from g2vlm.inference.sampling import Sampling, TokenChooser
+from g2vlm.inference.timing import Stopwatch
+from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.layout import Block, Layout
+from g2vlm.model.network import G2VLM, ModelInputs, Wants
+
+PASSES_PER_LOOK = 8
+"""Passes between two looks at the chosen tokens on a GPU, where every look would stall the queue."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a generation starts from."""
+
+    prompt: Prompt
+    """The question (or questions, one a row) up to the token that the answer continues from."""
+    cache: KeyValueCache
+    """Memory of what stands before; grows by the question and the answer."""
+    next_positions: Int[Tensor, " batch"]
+    """Position of the first token of each answer."""
+
+
+class Generator:
+    """Runs the network one token at a time."""
+
+    def __init__(self, network: G2VLM, sampling: Sampling, end_token: int) -> None:
+        self._network = network
+        self._choose = TokenChooser(sampling, network.device)
+        self._end = end_token
+        self._per_look = 1 if network.device.type == "cpu" else PASSES_PER_LOOK
+
+    @torch.inference_mode()
+    def run(self, start: Continuation, limit: int, watch: Stopwatch) -> Iterator[list[list[int]]]:
+        """Yield, look by look, the choices of the passes since the last look: one list a pass, one id a row.
+
+        Stops after `limit` passes, or once every row has chosen the end token; rows that ended earlier keep
+        producing choices that mean nothing.
+        """
+        device = self._network.device
+        inputs, positions = start.prompt.inputs, start.next_positions.to(device)
+        slot = torch.tensor([inputs.layout.num_tokens - 1], device=device)
+        pending: list[Tensor] = []
+        ended: set[int] = set()
+        step = "prefill_s"
+        for count in range(1, limit + 1):
+            with watch.measure(step):
+                outputs = self._network(inputs, Wants(logit_slots=slot), start.cache)
+                assert outputs.logits is not None
+                chosen = self._choose(outputs.logits[:, -1])
+                pending.append(chosen)
+                look = count == limit or len(pending) >= self._per_look or count == 1
+                found = torch.stack(pending).tolist() if look else []
+            if look:
+                yield found
+                pending = []
+                ended |= {row for choices in found for row, token in enumerate(choices) if token == self._end}
+                if len(ended) == chosen.shape[0]:
+                    return
+            inputs = self._next(chosen, positions)
+            positions = positions + 1
+            slot, step = torch.zeros_like(slot), "decode_s"
+
+    def _next(self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"]) -> ModelInputs:
+        """The inputs of a pass over one token of each row."""
+        device = tokens.device
+        where = positions[:, None, None].expand(-1, 3, 1)
+        nothing = torch.empty(3, 0, dtype=torch.long, device=device)
+        layout = Layout((Block(1, 0, causal=True),), where, nothing)
+        return ModelInputs(layout, tokens[:, None], torch.zeros(1, dtype=torch.long, device=device))
