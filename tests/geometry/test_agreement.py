@@ -94,9 +94,7 @@ def test_hidden_points_are_not_punished():
     T = cameras_along_x(0.0, 1.0)
     points = wall(T)
     near = unproject(torch.full((1, HEIGHT, WIDTH), 0.4, dtype=torch.float64), intrinsics(1))[0]
-    points[1] = transform_points(
-        T[1], near
-    )  # view 1 looks at something close: view 0's wall is hidden from it
+    points[1] = transform_points(T[1], near)  # something close hides the wall from view 1
     confidence = reprojection_agreement(points, T, intrinsics(2), all_valid(2))
     assert confidence[0].min() > 0.49
 
@@ -116,9 +114,8 @@ def test_confidence_does_not_depend_on_the_scale_or_the_world_frame(dtype):
     T = cameras_along_x(0.0, 0.31, 0.73)
     points = wall(T)
     reference = reprojection_agreement(points, T, intrinsics(3), all_valid(3))
-    moved = make_pose(
-        rotation_from_axis_angle(torch.tensor([0.4, 2.0, -0.7])), torch.tensor([3.0, -2, 9])
-    ).double()
+    R = rotation_from_axis_angle(torch.tensor([0.4, 2.0, -0.7], dtype=torch.float64))
+    moved = make_pose(R, torch.tensor([3.0, -2.0, 9.0], dtype=torch.float64))
     scaled = T.clone()
     scaled[:, :3, 3] *= 10
     result = reprojection_agreement(

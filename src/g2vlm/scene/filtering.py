@@ -11,7 +11,7 @@ from g2vlm.scene.view import View
 
 
 def filter_by_confidence(
-    views: Sequence[View], min_confidence: float | None, percentile: float | None
+    views: Sequence[View], min_confidence: int | float | None, percentile: int | float | None
 ) -> tuple[View, ...]:
     """Views whose pixels below a confidence are invalid.
 
@@ -36,13 +36,13 @@ def filter_by_confidence(
     return tuple(replace(view, valid=view.valid & (view.confidence >= limit)) for view in views)
 
 
-def _check_range(name: str, value: float | None, high: float) -> None:
+def _check_range(name: str, value: int | float | None, high: float) -> None:
     if value is not None and not 0 <= value <= high:
         raise InputError(f"Expected {name} between 0 and {high:g}, got {value}.")
 
 
 def away_from_edges(
-    view: View, max_depth_edge: float | None, max_normal_edge_rad: float | None
+    view: View, max_depth_edge: int | float | None, max_normal_edge_rad: int | float | None
 ) -> Bool[np.ndarray, "height width"]:
     """Valid pixels that are on neither kind of edge asked about.
 

@@ -7,7 +7,7 @@ from jaxtyping import Float32
 
 from g2vlm.errors import InputError
 from g2vlm.scene.scale import Scale
-from g2vlm.scene.view import PixelSpace, View
+from g2vlm.scene.view import Pixel, PixelBox, PixelSpace, View
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RegionSize:
         return f"{self.width:.4g} x {self.height:.4g} x {self.depth:.4g} {self.scale.unit}"
 
 
-def locate_pixel(view: View, pixel: tuple[float, float], space: PixelSpace) -> tuple[int, int]:
+def locate_pixel(view: View, pixel: Pixel, space: PixelSpace) -> tuple[int, int]:
     """Row and column of the point map for a pixel (u, v); the nearest point-map pixel.
 
     Args:
@@ -70,7 +70,7 @@ def locate_pixel(view: View, pixel: tuple[float, float], space: PixelSpace) -> t
     return row, column
 
 
-def _to_model(view: View, pixel: tuple[float, float], space: PixelSpace) -> tuple[float, float]:
+def _to_model(view: View, pixel: Pixel, space: PixelSpace) -> tuple[float, float]:
     u, v = (float(x) for x in pixel)
     width, height = view.original_size if space is PixelSpace.ORIGINAL else (view.width, view.height)
     if not (-0.5 <= u <= width - 0.5 and -0.5 <= v <= height - 0.5):
@@ -83,7 +83,7 @@ def _to_model(view: View, pixel: tuple[float, float], space: PixelSpace) -> tupl
     return u, v
 
 
-def _show(pixel: tuple[float, float]) -> str:
+def _show(pixel: Pixel) -> str:
     return f"({float(pixel[0]):g}, {float(pixel[1]):g})"
 
 
@@ -91,14 +91,14 @@ def _point_world(view: View, row: int, column: int) -> Float32[np.ndarray, "3"]:
     return view.T_world_camera[:3, :3] @ view.points_camera[row, column] + view.T_world_camera[:3, 3]
 
 
-def measure_depth(view: View, pixel: tuple[float, float], space: PixelSpace, scale: Scale) -> Measurement:
+def measure_depth(view: View, pixel: Pixel, space: PixelSpace, scale: Scale) -> Measurement:
     """Z-depth of a pixel: its distance from the camera along the viewing axis. See `locate_pixel`."""
     row, column = locate_pixel(view, pixel, space)
     return Measurement(float(view.depth[row, column]), scale, float(view.confidence[row, column]))
 
 
 def measure_distance(
-    ends: tuple[tuple[View, tuple[float, float]], tuple[View, tuple[float, float]]],
+    ends: tuple[tuple[View, Pixel], tuple[View, Pixel]],
     space: PixelSpace,
     scale: Scale,
 ) -> Measurement:
@@ -122,10 +122,10 @@ def measure_distance(
 
 def measure_size(
     view: View,
-    box: tuple[float, float, float, float],
+    box: PixelBox,
     space: PixelSpace,
     scale: Scale,
-    trim_percent: float = 2.0,
+    trim_percent: int | float = 2.0,
 ) -> RegionSize:
     """Extents of what a rectangle of pixels shows, along the camera's axes.
 
@@ -159,8 +159,9 @@ def measure_size(
         raise InputError(
             f"Expected a box with valid points in view {view.name!r}, got none in {box}: enlarge it."
         )
-    low, high = np.percentile(points, [trim_percent, 100 - trim_percent], axis=0)
-    width, height, depth = (float(extent) for extent in high - low)
+    dropped = min(round(len(points) * trim_percent / 100), (len(points) - 1) // 2)
+    ordered = np.sort(points, axis=0)
+    width, height, depth = (float(x) for x in ordered[len(points) - 1 - dropped] - ordered[dropped])
     trust = float(np.median(view.confidence[rows, columns][valid]))
     return RegionSize(width, height, depth, scale, trust, len(points))
 

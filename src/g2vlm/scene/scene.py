@@ -14,7 +14,7 @@ from g2vlm.scene.cloud import PointCloud
 from g2vlm.scene.filtering import away_from_edges, filter_by_confidence
 from g2vlm.scene.measurement import Measurement, RegionSize, measure_depth, measure_distance, measure_size
 from g2vlm.scene.scale import Scale, ScaleKind
-from g2vlm.scene.view import PixelSpace, View
+from g2vlm.scene.view import Pixel, PixelBox, PixelSpace, View
 from g2vlm.scene.writing import writer_for
 
 __all__ = ["Bounds", "HasMatrix", "PixelSpace", "Scale", "ScaleKind", "Scene", "View"]
@@ -75,10 +75,10 @@ class Scene:
 
     def filtered(
         self,
-        min_confidence: float | None = None,
-        percentile: float | None = None,
-        max_depth_edge: float | None = None,
-        max_normal_edge_rad: float | None = None,
+        min_confidence: int | float | None = None,
+        percentile: int | float | None = None,
+        max_depth_edge: int | float | None = None,
+        max_normal_edge_rad: int | float | None = None,
     ) -> "Scene":
         """The scene with the points that fail any of the tests marked invalid; None leaves a test out.
 
@@ -149,7 +149,7 @@ class Scene:
         return Bounds(np.min(low, axis=0), np.max(high, axis=0))
 
     def point_cloud(
-        self, voxel: float | None = None, max_points: int | None = None, normals: bool = False
+        self, voxel: int | float | None = None, max_points: int | None = None, normals: bool = False
     ) -> PointCloud:
         """All valid points of all views, view by view in pixel order.
 
@@ -169,9 +169,7 @@ class Scene:
         cloud = cloud if voxel is None else cloud.thinned(voxel)
         return cloud if max_points is None else cloud.limited(max_points)
 
-    def measure_depth(
-        self, view: int, pixel: tuple[float, float], space: PixelSpace = PixelSpace.ORIGINAL
-    ) -> Measurement:
+    def measure_depth(self, view: int, pixel: Pixel, space: PixelSpace = PixelSpace.ORIGINAL) -> Measurement:
         """Z-depth at a pixel of a view.
 
         Args:
@@ -187,9 +185,9 @@ class Scene:
     def measure_distance(
         self,
         view_a: int,
-        pixel_a: tuple[float, float],
+        pixel_a: Pixel,
         view_b: int,
-        pixel_b: tuple[float, float],
+        pixel_b: Pixel,
         space: PixelSpace = PixelSpace.ORIGINAL,
     ) -> Measurement:
         """Straight distance in space between two pixels, of one view or of two; else as `measure_depth`."""
@@ -199,7 +197,7 @@ class Scene:
     def measure_size(
         self,
         view: int,
-        box: tuple[float, float, float, float],
+        box: PixelBox,
         space: PixelSpace = PixelSpace.ORIGINAL,
     ) -> RegionSize:
         """Width, height and depth of what a box (left, top, right, bottom) of pixels shows, camera axes.

@@ -4,7 +4,8 @@ Keys (N views of H x W pixels): `rgb` (N,H,W,3 uint8); `points_world`, `points_c
 `confidence` (N,H,W), `T_world_camera` (N,4,4), `K`, `K_original` (N,3,3), all float32; `valid` (N,H,W bool);
 `original_size` (N,2 int64: width, height); `T_model_original` (N,3,3 float64); `names` (N text); `time_s`
 (N float64, NaN for photos); `scale` ("relative" or "metric"), `scale_source` (text), `format_version`
-(int64). No key needs pickle. `points_world`, `depth` and `K_original` are for other readers: `read_npz` computes them.
+(int64). No key needs pickle. `points_world`, `depth` and `K_original` are there for other readers; `read_npz`
+computes them anew.
 """
 
 import os
@@ -102,7 +103,7 @@ def read_npz(path: str | os.PathLike[str]) -> Scene:
     """
     needed = [key for key in _COLUMNS if key not in _RECOMPUTED] + ["names", "scale", "scale_source"]
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in [*needed, "format_version"] if key not in file]
             if missing:
                 raise InputError(
@@ -114,11 +115,12 @@ def read_npz(path: str | os.PathLike[str]) -> Scene:
                     f"{version}: update g2vlm."
                 )
             arrays = {key: file[key] for key in needed}
+            scale_kind = ScaleKind(str(arrays["scale"]))
     except InputError:
         raise
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"Expected a readable scene file at {path}: {error}.") from error
-    scale = Scale(ScaleKind(str(arrays["scale"])), str(arrays["scale_source"]))
+    scale = Scale(scale_kind, str(arrays["scale_source"]))
     return Scene(tuple(_view(arrays, index) for index in range(len(arrays["rgb"]))), scale)
 
 

@@ -8,6 +8,11 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 
 from g2vlm.errors import InputError
 
+Pixel = tuple[int | float, int | float]
+"""(u, v): columns from the left and rows from the top, centres at integers from 0."""
+PixelBox = tuple[int | float, int | float, int | float, int | float]
+"""Left, top, right, bottom of a rectangle of pixels."""
+
 _RIGID_TOLERANCE = 1e-3
 
 
@@ -49,7 +54,7 @@ class View:
     """Width and height of the upright original photo, in pixels."""
     T_model_original: Float64[np.ndarray, "3 3"]
     """Pixel affine: model pixel = T_model_original @ (u, v, 1) of the original photo, centres at integers."""
-    time_s: float | None = None
+    time_s: int | float | None = None
     """Seconds from the start of the video, None for photos."""
 
     def __post_init__(self) -> None:
