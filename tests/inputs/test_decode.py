@@ -192,6 +192,24 @@ def test_not_a_number_becomes_black() -> None:
     assert decoded.getpixel((0, 0)) == (255, 255, 255)
 
 
+def test_orientation_of_a_floating_tiff(tmp_path: Path) -> None:
+    path = tmp_path / "turned.tiff"
+    cv2.imwrite(str(path), COLORS[..., ::-1].astype(np.float32))
+    data = bytearray(path.read_bytes())
+    start = struct.unpack_from("<I", data, 4)[0] + 2
+    count = struct.unpack_from("<H", data, start - 2)[0]
+    entries = [struct.unpack_from("<HHI4s", data, start + 12 * place) for place in range(count)]
+    # The planar configuration may be left out, which makes room for an orientation; tags must ascend.
+    entries = [entry for entry in entries if entry[0] != ExifTags.Base.PlanarConfiguration]
+    entries.append((ExifTags.Base.Orientation.value, 3, 1, struct.pack("<I", 6)))
+    assert len(entries) == count
+    for place, entry in enumerate(sorted(entries)):
+        struct.pack_into("<HHI4s", data, start + 12 * place, *entry)
+    path.write_bytes(data)
+    upright = np.rot90(COLORS, -1) * 255
+    assert np.abs(np.asarray(decode_file(path), float) - upright).max() <= 1
+
+
 def test_cmyk_without_profile(tmp_path: Path) -> None:
     Image.new("CMYK", (20, 16), (0, 255, 255, 0)).save(tmp_path / "c.jpg", quality=100)
     red, green, blue = decode_file(tmp_path / "c.jpg").getpixel((3, 3))
@@ -266,6 +284,15 @@ def test_heic_is_read_upright(tmp_path: Path) -> None:
     decoded = decode_file(tmp_path / "a.heic")
     assert decoded.size == (160, 120)
     assert np.abs(np.asarray(decoded, float)[10, 10] - (250, 10, 10)).max() < 40
+
+
+def test_heic_under_the_general_brand() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(picture(160, 120)).save(buffer, quality=90)
+    data = bytearray(buffer.getvalue())
+    data[8:12] = b"mif1"
+    assert decode_bytes(bytes(data)).size == (160, 120)
 
 
 def test_heic_without_the_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,6 +374,12 @@ def test_huge_float_tiff_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(decode, "MAX_PIXELS", 64 * 48 - 1)
     monkeypatch.setattr(decode, "decode_tiff", lambda _: pytest.fail("decoded"))
     assert "too large: 64x48" in reason(decode_file, tmp_path / "f.tiff")
+
+
+def test_large_photos_within_the_limit_raise_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns from here on, and refuses from twice
+    assert decode_bytes(encoded(picture(40, 30), format="PNG")).size == (40, 30)
+    assert "too large" in reason(decode_bytes, encoded(picture(80, 60), format="PNG"))
 
 
 @pytest.mark.parametrize("size", [(2100, 100), (100, 2100), (3000, 1), (1, 3000)])

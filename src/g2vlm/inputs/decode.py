@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from g2vlm.errors import InputError, MissingExtraError
-from g2vlm.inputs.opencv import TIFF_MAGIC, decode_tiff, tiff_header
+from g2vlm.inputs.opencv import TIFF_MAGIC, decode_tiff, tiff_size
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff"}
@@ -33,7 +33,7 @@ MAX_PIXELS = 178_956_970
 MAX_ASPECT_RATIO = 20.0
 """Longest accepted side over the shorter one: beyond it a view would be less than two patches thin."""
 
-_HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+_HEIF_BRANDS = frozenset({b"hei", b"hev", b"mif", b"msf"})
 
 # What Pillow's decoders are known to raise on damaged files, besides its own errors.
 _DECODER_ERRORS = (
@@ -84,7 +84,7 @@ def decode_file(path: Path) -> Image.Image:
         if path.stat().st_size == 0:
             raise InputError("empty file, 0 bytes")
         with path.open("rb") as file:
-            return _decode_stream(file, heif=path.suffix.lower() in _HEIF_SUFFIXES)
+            return _decode_stream(file)
     except PermissionError as error:
         raise InputError("permission denied: make the file readable") from error
 
@@ -100,7 +100,7 @@ def decode_bytes(data: bytes) -> Image.Image:
     """
     if not data:
         raise InputError("empty file, 0 bytes")
-    return _decode_stream(io.BytesIO(data), heif=False)
+    return _decode_stream(io.BytesIO(data))
 
 
 def decode_image(image: Image.Image) -> Image.Image:
@@ -212,34 +212,34 @@ def _decoding() -> Iterator[None]:
             raise InputError(f"damaged or truncated image: {detail}") from error
 
 
-def _decode_stream(file: io.BufferedReader | io.BytesIO, *, heif: bool) -> Image.Image:
+def _decode_stream(file: io.BufferedReader | io.BytesIO) -> Image.Image:
     """Decode an opened image file."""
-    with _decoding():
-        head = file.read(12)
+    with _decoding(), _open(file) as image:
+        check_size(*image.size)
+        return _to_rgb(image)
+
+
+def _open(file: io.BufferedReader | io.BytesIO) -> Image.Image:
+    """Open an image with Pillow, with its HEIC plugin, or with OpenCV."""
+    head = file.read(12)
+    file.seek(0)
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
         file.seek(0)
-        if heif or (head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"msf")):
+        if head[4:8] == b"ftyp" and head[8:11] in _HEIF_BRANDS:
             _register_heif()
-        opened: Image.Image
-        try:
-            opened = Image.open(file)
-        except UnidentifiedImageError:
-            if head[:4] not in TIFF_MAGIC:
-                raise
-            file.seek(0)
-            opened = _open_unusual_tiff(file)
-        with opened as image:
-            check_size(*image.size)
-            return _to_rgb(image)
+            return Image.open(file)
+        if head[:4] in TIFF_MAGIC:
+            return _open_unusual_tiff(file)
+        raise
 
 
 def _open_unusual_tiff(file: io.BufferedReader | io.BytesIO) -> Image.Image:
     """Decode a TIFF file that Pillow does not know, such as floating RGB."""
-    width, height, orientation = tiff_header(file)
-    check_size(width, height)
+    check_size(*tiff_size(file))
     values = decode_tiff(file.read())
-    image = Image.fromarray(np.ascontiguousarray(_undeclared_range_to_bytes(values)))
-    image.getexif()[ExifTags.Base.Orientation] = orientation
-    return image
+    return Image.fromarray(np.ascontiguousarray(_undeclared_range_to_bytes(values)))
 
 
 def _register_heif() -> None:

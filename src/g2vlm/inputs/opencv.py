@@ -14,7 +14,7 @@ from g2vlm.errors import InputError
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
 """First bytes of a TIFF file, little and big endian."""
 
-_WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274  # TIFF tags
+_WIDTH, _HEIGHT = 256, 257  # TIFF tags
 
 
 @contextmanager
@@ -31,8 +31,8 @@ def silent_opencv() -> Iterator[ModuleType]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def tiff_header(file: io.BufferedReader | io.BytesIO) -> tuple[int, int, int]:
-    """Read width, height and EXIF orientation (1 = upright) of a TIFF file; the file is left at its start.
+def tiff_size(file: io.BufferedReader | io.BytesIO) -> tuple[int, int]:
+    """Read width and height of a TIFF file in pixels, as stored; the file is left at its start.
 
     Raises:
         ValueError, KeyError, SyntaxError: Not a usable TIFF file.
@@ -41,11 +41,11 @@ def tiff_header(file: io.BufferedReader | io.BytesIO) -> tuple[int, int, int]:
     file.seek(directory.next)
     directory.load(file)
     file.seek(0)
-    return int(directory[_WIDTH]), int(directory[_HEIGHT]), int(directory.get(_ORIENTATION, 1))
+    return int(directory[_WIDTH]), int(directory[_HEIGHT])
 
 
 def decode_tiff(data: bytes) -> np.ndarray:
-    """Decode a TIFF file as it is stored: any number of bits, integer or floating.
+    """Decode a TIFF file with the values it stores, integer or floating; OpenCV turns it upright.
 
     Args:
         data: Content of the file.
