@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from g2vlm.geometry.alignment import umeyama
 from g2vlm.geometry.poses import (
     anchor_to_first,
     compose_poses,
@@ -91,3 +92,15 @@ def test_gradients_flow_to_poses_and_points():
     T = random_poses(2).requires_grad_()
     points = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda a, b: transform_points(anchor_to_first(a), b), (T, points))
+
+
+def test_autocast_does_not_lower_the_precision():
+    T = random_poses(2).float()
+    points = 100 * torch.randn(2, 50, 3)
+    expected = transform_points(T, points), relative_pose(T[0], T[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        moved, relative = transform_points(T, points), relative_pose(T[0], T[1])
+        fit = umeyama(points, moved)
+    assert torch.equal(moved, expected[0])
+    assert torch.equal(relative, expected[1])
+    torch.testing.assert_close(fit.matrix(), T, atol=1e-4, rtol=0)

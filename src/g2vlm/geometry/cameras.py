@@ -58,8 +58,9 @@ def project(
         K: intrinsics in pixels.
 
     Returns:
-        Finite pixels for every finite point. They mean something only where z > 0, which the caller checks:
-        points behind the camera are mirrored, and points in its plane are pushed off it by a tiny amount.
+        Pixels that mean something only where z > 0, which the caller checks: points behind the camera are
+        mirrored, and points in its plane are pushed off it by a tiny amount, so that no division by zero
+        reaches values or gradients.
     """
     free = points_camera.dim() - 1 - (K.dim() - 2)
     if free < 0:
@@ -177,7 +178,9 @@ def transform_intrinsics(
         A: target pixel = A @ source pixel (homogeneous, integer centres), from `resize_affine`, `pad_affine`
             or products of them; scales and shifts only.
     """
-    product = (widen(A)[..., :, :, None] * widen(K)[..., None, :, :]).sum(dim=-2)
+    # The affines of this module are float64 on the CPU; K may live on a device that has no float64.
+    A = widen(A.to(device=K.device, dtype=K.dtype))
+    product = (A[..., :, :, None] * widen(K)[..., None, :, :]).sum(dim=-2)
     return product.to(K.dtype)
 
 
