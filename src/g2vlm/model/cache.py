@@ -29,10 +29,8 @@ class CacheShape:
         return 2 * self.num_layers * batch * self.num_kv_heads * num_tokens * self.head_dim * dtype.itemsize
 
 
-KeysValues = tuple[
-    Float[Tensor, "batch kv_heads tokens channels"], Float[Tensor, "batch kv_heads tokens channels"]
-]
-"""Keys and values of consecutive tokens."""
+KeysValues = tuple[Float[Tensor, "batch kv_heads _ channels"], Float[Tensor, "batch kv_heads _ channels"]]
+"""Keys and values of consecutive tokens; pieces of one pass differ in their number of tokens."""
 
 
 def join_tokens(
