@@ -4,10 +4,10 @@ import glob
 import os
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -273,17 +273,17 @@ def _decode(candidates: Sequence[_Candidate], max_views: int | None) -> tuple[li
 
 def _with_distinct_names(photos: Sequence[Photo]) -> tuple[Photo, ...]:
     """Number photos of the same name (0.jpg of two folders), so that results can be told apart."""
-    seen: Counter[str] = Counter()
     taken = {photo.name for photo in photos}
+    seen: set[str] = set()
     distinct = []
     for photo in photos:
-        name, path = photo.name, Path(photo.name)
-        while seen[photo.name] and name in taken:
-            seen[photo.name] += 1
-            name = f"{path.stem}-{seen[photo.name]}{path.suffix}"
-        seen[photo.name] += not seen[photo.name]
-        taken.add(name)
-        distinct.append(replace(photo, name=name))
+        if photo.name in seen:
+            path = Path(photo.name)
+            numbered = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
+            photo = replace(photo, name=next(name for name in numbered if name not in taken))
+        seen.add(photo.name)
+        taken.add(photo.name)
+        distinct.append(photo)
     return tuple(distinct)
 
 
