@@ -1,8 +1,8 @@
 """What the machine can do at best: rates of its own library, at the network's own shapes.
 
 A limit is composed, never assumed: the seconds of every matrix product and every attention call of a pass,
-each measured alone with its own shape, input and output already in memory, times how often it occurs. What the
-network takes beyond that is its own: norms, activations, rotations, copies, memory management, Python.
+each measured alone with its own shape, input and output already in memory, times how often it occurs. What
+the network takes beyond that is its own: norms, activations, rotations, copies, memory management, Python.
 """
 
 import math

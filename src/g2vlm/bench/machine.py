@@ -49,7 +49,7 @@ def describe_machine(device: torch.device) -> Machine:
         MissingExtraError: psutil is not installed.
     """
     try:
-        import psutil
+        import psutil  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError("Measuring speed and memory", "bench") from error
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

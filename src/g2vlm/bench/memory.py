@@ -61,7 +61,7 @@ def anonymous_bytes() -> int:
     """Memory of this process that is no mapped file (on systems other than Linux: all resident memory)."""
     if STATUS.is_file():
         return _status("RssAnon")
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     return int(psutil.Process().memory_info().rss)
 

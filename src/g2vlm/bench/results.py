@@ -12,6 +12,7 @@ from g2vlm.bench.machine import Machine
 from g2vlm.errors import InputError
 
 SCHEMA_VERSION = 1
+MEGA, GIGA = 1e6, 1e9
 
 
 class Section(Enum):

@@ -1,0 +1,56 @@
+"""What the package holds itself to, as ratios: they survive a change of machine, seconds do not."""
+
+import re
+from dataclasses import dataclass
+
+from g2vlm.bench.presets import Preset
+from g2vlm.bench.results import Better, Figure
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound for the figures whose key matches."""
+
+    pattern: str
+    """Regular expression for the whole key."""
+    bound: float
+    """At least this, or at most this where lower is better."""
+    of_limit: bool = False
+    """Whether the fraction of the limit is bounded, rather than the value."""
+    better: Better = Better.HIGHER
+
+    def met_by(self, figure: Figure) -> bool | None:
+        """Whether a figure reaches the goal; None where the goal is not about it."""
+        if not re.fullmatch(self.pattern, figure.key):
+            return None
+        value = figure.fraction if self.of_limit else figure.value
+        if value is None:
+            return None
+        return value >= self.bound if self.better is Better.HIGHER else value <= self.bound
+
+    def __str__(self) -> str:
+        sign = ">=" if self.better is Better.HIGHER else "<="
+        return f"{sign} {self.bound:.0%} of limit" if self.of_limit else f"{sign} {self.bound:g}"
+
+
+GOALS = (
+    Goal("reconstruct/[28]/forward", 0.85, of_limit=True),
+    Goal("questions/8/speedup", 20),
+    Goal("questions/.*/identical", 100),
+    Goal("decode/speed", 0.70, of_limit=True),
+    Goal("decode/speedup", 3),
+    Goal("memory/reconstruct/growth", 35, better=Better.LOWER),
+    Goal("memory/perceive/growth", 65, better=Better.LOWER),
+)
+
+
+def goal_of(figure: Figure, preset: str) -> tuple[Goal, bool] | None:
+    """The goal that a figure falls under, and whether it is met; None where there is none.
+
+    The tiny preset has no goals but equality: it is far too small to be fast.
+    """
+    for goal in GOALS:
+        met = goal.met_by(figure)
+        if met is not None and (preset != Preset.TINY.value or figure.unit == "%"):
+            return goal, met
+    return None

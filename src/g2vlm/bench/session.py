@@ -1,0 +1,168 @@
+"""What every part of a run shares: the plan, a checkpoint of random weights, the loaded model."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import torch
+
+from g2vlm.bench.presets import Preset, Sizes, sizes_of, synthetic_photos
+from g2vlm.bench.results import Section
+from g2vlm.bench.work import Pass
+from g2vlm.checkpoints.random import random_checkpoint
+from g2vlm.errors import InputError
+from g2vlm.inference.pipeline import Model, load
+from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.inputs.geometric import prepare_geometric
+from g2vlm.inputs.photos import load_photos
+from g2vlm.inputs.semantic import SemanticImages
+from g2vlm.model.network import ModelInputs
+from g2vlm.model.precision import Placement, choose_placement
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and how."""
+
+    preset: Preset = Preset.FEW_LAYER_2B
+    """Size of the network."""
+    sections: frozenset[Section] = frozenset(Section)
+    """Parts of the run."""
+    views: tuple[int, ...] = (1, 2, 4, 8)
+    """Numbers of photos to reconstruct."""
+    memory_views: tuple[int, ...] = (4, 8, 16, 32)
+    """Numbers of photos between which the growth of memory is fitted."""
+    question_views: tuple[int, ...] = (8,)
+    """Numbers of photos to ask about."""
+    device: str = "auto"
+    dtype: str = "auto"
+    repeats: int = 5
+    """Rounds that count, of which the median is taken."""
+    budget_s: float = 120.0
+    """Seconds after which a figure starts no further round; one always counts."""
+    checkpoint: Path | None = None
+    """Folder for the random checkpoint, kept and used again; a temporary one by default."""
+
+    def __post_init__(self) -> None:
+        for name in ("views", "memory_views", "question_views"):
+            counts = getattr(self, name)
+            if not counts or min(counts) < 1:
+                raise InputError(f"Expected numbers of photos of 1 or more for {name}, got {counts}.")
+        if self.repeats < 1:
+            raise InputError(f"Expected repeats of 1 or more, got {self.repeats}.")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run on one checkpoint."""
+
+    plan: Plan
+    folder: Path
+    """The random checkpoint."""
+    say: Callable[[str], None]
+    """Tells the user what is going on."""
+    sizes: Sizes = field(init=False)
+    placement: Placement = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", sizes_of(self.plan.preset))
+        object.__setattr__(self, "placement", choose_placement(self.plan.device, self.plan.dtype))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.placement.device
+
+    @cached_property
+    def model(self) -> Model:
+        """The loaded model, as a user would load it."""
+        return load(self.folder, device=str(self.device), dtype=self.placement.precision.value)
+
+    @cached_property
+    def prompts(self) -> PromptBuilder:
+        """Builds the same prompts as the model, to know their layouts."""
+        return PromptBuilder(self.model.tokenizer, self.sizes.config, torch.device("cpu"))
+
+    def photos(self, count: int) -> "list[Image.Image]":
+        """Photos of the preset's size."""
+        return synthetic_photos(count, self.sizes.photo_size)
+
+    def reconstruction_pass(self, views: int) -> Pass:
+        """What a reconstruction of so many photos reads."""
+        images = self._images(views)
+        inputs = self.prompts.reconstruction(images, self.model.view_attention).inputs
+        return Pass(inputs.layout, views, self._patches(images), geometry=True)
+
+    def perception_pass(self, views: int, *, geometry: bool) -> Pass:
+        """What reading so many photos for questions reads."""
+        images, semantic = self._images(views), self._semantic(views)
+        inputs = self.prompts.chat_beginning(images, semantic, self.model.view_attention).inputs
+        return Pass(
+            inputs.layout,
+            views,
+            self._patches(images),
+            semantic_patches=semantic.rows * semantic.cols,
+            geometry=geometry,
+        )
+
+    def perception_inputs(self, views: int) -> ModelInputs:
+        """Inputs of the network for reading photos, on its device."""
+        prompts = PromptBuilder(self.model.tokenizer, self.sizes.config, self.device)
+        images, semantic = self._images(views), self._semantic(views)
+        return prompts.chat_beginning(images, semantic, self.model.view_attention).inputs
+
+    def question_pass(self, question: str, past: int) -> Pass:
+        """What a question after `past` tokens reads."""
+        inputs = self.prompts.text(self.prompts.question_ids(question), past).inputs
+        return Pass(inputs.layout, past=past, logit_slots=1)
+
+    def _images(self, views: int) -> torch.Tensor:
+        photos = load_photos(self.photos(views)).photos
+        config = self.sizes.config
+        patch = config.geometric_encoder.patch_size
+        return prepare_geometric(photos, width=config.image_width, patch=patch).pixels
+
+    def _patches(self, images: torch.Tensor) -> int:
+        return images.shape[-1] * images.shape[-2] // self.sizes.config.geometric_encoder.patch_size**2
+
+    def _semantic(self, views: int) -> SemanticImages:
+        """Patches of a plain grey: speed does not depend on them."""
+        config = self.sizes.config.semantic_encoder
+        cell = config.patch_size * config.merge_size
+        side = round(config.image_side / cell) * config.merge_size
+        return SemanticImages(torch.zeros(views, side * side, config.patch_features), side, side)
+
+
+@contextmanager
+def open_session(plan: Plan, say: Callable[[str], None]) -> Iterator[Session]:
+    """Write the random checkpoint (or find it where the plan keeps it) and open a session on it."""
+    if plan.checkpoint is not None:
+        yield Session(plan, _written(plan.checkpoint, plan.preset, say), say)
+        return
+    with TemporaryDirectory(prefix="g2vlm-bench-") as folder:
+        yield Session(plan, _written(Path(folder), plan.preset, say), say)
+
+
+def _written(folder: Path, preset: Preset, say: Callable[[str], None]) -> Path:
+    """The checkpoint has float32 weights, like the released one, so that loading is measured honestly."""
+    mark = folder / "preset"
+    if mark.is_file() and mark.read_text() == preset.value and (folder / WEIGHTS).is_file():
+        return folder
+    if (folder / WEIGHTS).exists():
+        raise InputError(
+            f"Expected the random checkpoint of {preset.value}, or no checkpoint, in {folder}: "
+            "name another folder for it."
+        )
+    say(f"writing random weights of {preset.value}")
+    random_checkpoint(folder, sizes_of(preset).config)
+    mark.write_text(preset.value)
+    return folder

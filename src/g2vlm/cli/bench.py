@@ -1,0 +1,165 @@
+"""`g2vlm bench`: speed and memory beside the machine's own limits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from g2vlm.bench.presets import Preset
+from g2vlm.bench.results import Report, Section, read_report
+from g2vlm.cli.terminal import Output, reserved_stdout, say
+from g2vlm.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from g2vlm.bench.session import Plan
+
+EXIT_REGRESSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measure speed and memory on random weights, beside the limits of this machine and beside baselines.
+
+    One run measures the machine's own rates and the network in the same minutes, by turns. Exits with 1 if
+    --history shows a regression of more than 10 %.
+    """
+
+    preset: Preset = Preset.FEW_LAYER_2B
+    """Size of the network."""
+    views: str = "1,2,4,8"
+    """Numbers of photos to reconstruct."""
+    memory_views: str = "4,8,16,32"
+    """Numbers of photos between which the growth of peak memory is fitted."""
+    question_views: str = "8"
+    """Numbers of photos to ask about."""
+    only: str = ""
+    """Parts to measure: limits, load, reconstruct, questions, decode, memory. All by default."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    dtype: str = "auto"
+    """auto, bfloat16 or float32."""
+    threads: int | None = None
+    """Threads on the CPU; torch's own choice by default."""
+    repeats: int = 5
+    """Rounds that count; the median is reported."""
+    budget_s: float = 120.0
+    """Seconds after which a figure starts no further round."""
+    checkpoint: Path | None = None
+    """Folder where the random checkpoint is kept for the next run; a temporary one by default."""
+    json: Path | None = None
+    """Write the report as JSON to this file."""
+    plot: Path | None = None
+    """Draw the report into this file (.png, .svg, .pdf)."""
+    history: Path | None = None
+    """Compare with the last run of this machine and preset in this file (JSON lines), and add this one."""
+    from_json: Path | None = None
+    """Measure nothing; show the report in this file."""
+    markdown: bool = False
+    """Print a Markdown table instead of one for the terminal."""
+
+
+def run(options: Options) -> int:
+    """Measure or read a report, show it, store it."""
+    with reserved_stdout() as out:
+        report = _measure(options) if options.from_json is None else read_report(options.from_json)
+        _show(out, report, as_markdown=options.markdown)
+        if options.json is not None:
+            _write(report, options.json)
+        if options.plot is not None:
+            from g2vlm.bench.plot import write_plot
+
+            write_plot(report, options.plot)
+        return _compare(report, options.history) if options.history is not None else 0
+
+
+def plan_of(options: Options) -> "Plan":
+    """The plan that the flags describe.
+
+    Raises:
+        InputError: a number or the name of a part cannot be read.
+    """
+    from g2vlm.bench.session import Plan
+
+    return Plan(
+        preset=options.preset,
+        sections=_sections(options.only),
+        views=_counts("--views", options.views),
+        memory_views=_counts("--memory_views", options.memory_views),
+        question_views=_counts("--question_views", options.question_views),
+        device=options.device,
+        dtype=options.dtype,
+        repeats=options.repeats,
+        budget_s=options.budget_s,
+        checkpoint=options.checkpoint,
+    )
+
+
+def _measure(options: Options) -> Report:
+    import torch
+
+    from g2vlm.bench.runner import measure
+
+    plan = plan_of(options)
+    if options.threads is not None:
+        if options.threads < 1:
+            raise InputError(f"Expected --threads of 1 or more, got {options.threads}.")
+        torch.set_num_threads(options.threads)
+    return measure(plan, say)
+
+
+def _counts(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.replace(",", " ").split())
+    except ValueError as error:
+        raise InputError(f"Expected numbers separated by commas for {flag}, got {text!r}.") from error
+
+
+def _sections(text: str) -> frozenset[Section]:
+    words = text.replace(",", " ").split()
+    try:
+        return frozenset(Section(word) for word in words) or frozenset(Section)
+    except ValueError as error:
+        known = ", ".join(section.value for section in Section)
+        raise InputError(f"Expected parts among {known} for --only, got {text!r}.") from error
+
+
+def _show(out: Output, report: Report, *, as_markdown: bool) -> None:
+    from g2vlm.bench.report import markdown, terminal_table
+
+    if as_markdown:
+        out.write(markdown(report))
+        return
+    import io
+    import shutil
+
+    from rich.console import Console
+
+    # Wide enough that no cell is cut when the output goes to a file.
+    width = shutil.get_terminal_size((150, 50)).columns
+    text = io.StringIO()
+    Console(file=text, width=width, force_terminal=False).print(terminal_table(report))
+    out.write(text.getvalue())
+
+
+def _write(report: Report, path: Path) -> None:
+    import json
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"Cannot write the report {path}: {error}.") from error
+
+
+def _compare(report: Report, path: Path) -> int:
+    from g2vlm.bench.history import append, changes, last_comparable
+    from g2vlm.bench.report import describe_changes
+
+    before = last_comparable(path, report)
+    append(path, report)
+    if before is None:
+        say(f"no earlier run of this machine and preset in {path}")
+        return 0
+    found = changes(before, report)
+    for line in describe_changes(before, found):
+        say(line)
+    return EXIT_REGRESSION if any(change.regression for change in found) else 0
