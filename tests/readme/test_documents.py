@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from plane_checkpoint import plane_checkpoint
 from stand_in_hub import StandInHub
 
 from g2vlm.checkpoints.places import DEFAULT_REPO
-from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def commands(document: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def served_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = random_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
+    folder = plane_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
