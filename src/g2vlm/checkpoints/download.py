@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from g2vlm import __version__
 from g2vlm.checkpoints import places, transfer
 from g2vlm.errors import CheckpointError, DownloadError
 
@@ -93,7 +93,11 @@ def push_folder(folder: Path, repo_id: str, *, private: bool = False, message: s
 def _api() -> "HfApi":
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=places.hub_endpoint(), library_name="g2vlm", library_version=__version__)
+    return HfApi(endpoint=places.hub_endpoint(), library_name="g2vlm", library_version=_version())
+
+
+def _version() -> str:
+    return metadata.version("g2vlm")
 
 
 def listing(repo_id: str, revision: str) -> tuple[str, dict[str, int | None]]:
@@ -119,7 +123,7 @@ def _describe(repo_id: str, commit: str, name: str, listed_size: int | None) -> 
 
     endpoint = places.hub_endpoint()
     url = hf_hub_url(repo_id, name, revision=commit, endpoint=endpoint)
-    headers = build_hf_headers(library_name="g2vlm", library_version=__version__)
+    headers = build_hf_headers(library_name="g2vlm", library_version=_version())
     found = get_hf_file_metadata(url, timeout=_REACH_TIMEOUT_S, headers=headers, endpoint=endpoint)
     if urlsplit(found.location)[:2] != urlsplit(url)[:2]:
         headers.pop("authorization", None)  # storage servers behind signed addresses get no token
