@@ -48,6 +48,11 @@ def read_config(folder: Path, *, has_confidence: bool = False) -> G2VLMConfig:
             f"{folder}: expected the entry {error} in the released configuration files; "
             "download the checkpoint again."
         ) from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{folder}: the released configuration files do not describe a g2vlm network ({error}); "
+            "download the checkpoint again."
+        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from g2vlm.model.config import G2VLMConfig, Part
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Placement
 
+STORED_TYPES = ("F32", "BF16", "F16", "F64")
+"""Number formats of weights that can be converted without anything else beside them."""
 LISTED = 20
 """Keys of each kind that an error message spells out."""
 
@@ -59,8 +61,8 @@ class IncompleteCheckpointError(CheckpointError):
     def __init__(self, path: Path, report: KeyReport) -> None:
         self.report = report
         super().__init__(
-            f"{path} is not a complete g2vlm checkpoint; nothing was loaded, because silently missing weights "
-            f"give garbage answers: download it again, or name keys to ignore.\n{report}"
+            f"{path} is not a complete g2vlm checkpoint; nothing was loaded, because silently missing "
+            f"weights give garbage answers: download it again, or name keys to ignore.\n{report}"
         )
 
 
@@ -88,7 +90,9 @@ class Weights:
         for file in files:
             handle = _open_mapped(file)
             for key in handle.keys():  # noqa: SIM118
-                shapes[key] = tuple(handle.get_slice(key).get_shape())
+                stored = handle.get_slice(key)
+                _require_plain_numbers(file, key, stored.get_dtype())
+                shapes[key] = tuple(stored.get_shape())
                 handles[key] = handle
         return cls(path, shapes, handles)
 
@@ -100,10 +104,10 @@ class Weights:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return [index.parent / name for name in names]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index} is not a readable index of shards: {error!r}") from error
-    return [index.parent / name for name in sorted(names)]
 
 
 def _open_mapped(path: Path) -> Any:
@@ -118,6 +122,14 @@ def _open_mapped(path: Path) -> Any:
         ) from error
 
 
+def _require_plain_numbers(path: Path, key: str, dtype: str) -> None:
+    if dtype not in STORED_TYPES:
+        raise CheckpointError(
+            f"{path}: expected {key} as {', '.join(STORED_TYPES)}, got {dtype}: a quantized file means "
+            "nothing without its scales; use the original checkpoint."
+        )
+
+
 def inspect_keys(
     shapes: dict[str, tuple[int, ...]], config: G2VLMConfig, ignore: Iterable[str] = ()
 ) -> KeyReport:
@@ -128,7 +140,7 @@ def inspect_keys(
         config: the network.
         ignore: beginnings of released keys that may be missing from the file or left over in it.
     """
-    beginnings = tuple(ignore)
+    beginnings = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     with torch.device("meta"):
         ours = {name: tuple(p.shape) for name, p in G2VLM(config).named_parameters()}
     expected: dict[str, tuple[int, ...]] = {}

@@ -92,8 +92,11 @@ def write_configs(folder: Path, config: G2VLMConfig) -> None:
     texts = {**released_config_texts(config), OWN_CONFIG: own_config_text(config)}
     for name, text in texts.items():
         temporary = folder / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def save_network(
@@ -116,11 +119,14 @@ def save_network(
         raise OutputError(f"Expected a complete network to save, but it was loaded without: {names}.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # The weights come first: if they do not fit on the disk, an older checkpoint here stays as it was.
+        write_safetensors(folder / WEIGHTS, list(released_tensors(network, dtype)))
         write_configs(folder, network.config)
         if tokenizer_from is not None and tokenizer_from.resolve() != folder.resolve():
             for name in TOKENIZER_FILES:
                 if (tokenizer_from / name).is_file():
                     shutil.copyfile(tokenizer_from / name, folder / name)
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"Could not write {folder}: {error}") from error
-    write_safetensors(folder / WEIGHTS, list(released_tensors(network, dtype)))
