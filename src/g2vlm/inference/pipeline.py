@@ -1,27 +1,35 @@
 """`g2vlm.load`, and the model that a user holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Self
+from typing import TypeVar
 
 import torch
 
 from g2vlm.checkpoints.hub import choose_checkpoint
 from g2vlm.checkpoints.loading import CHAT_PARTS, RECONSTRUCTION_PARTS, extend_network, load_network
 from g2vlm.checkpoints.saving import save_network
+from g2vlm.errors import InputError, OutputError
 from g2vlm.inference.assembly import assemble_scene
+from g2vlm.inference.frames import FrameSource
 from g2vlm.inference.perception import Memory, Perception
+from g2vlm.inference.planning import MemoryPlan, plan_memory, require_memory
 from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.inference.stream import StreamOptions, stream_views
 from g2vlm.inference.timing import Stopwatch
 from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
 from g2vlm.inputs.photos import FrameChoice, PhotoSet, PhotoSource, load_photos
 from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
+from g2vlm.inputs.spans import SYSTEM_PROMPT
 from g2vlm.inputs.text import TextTokenizer
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
 from g2vlm.model.network import G2VLM, Wants
 from g2vlm.model.precision import Placement, choose_placement
+from g2vlm.model.quantization import Quantization, quantize_language_
 from g2vlm.scene.scene import Scene
+from g2vlm.scene.view import View
 
 QUESTION_HEADROOM = 512
 """Tokens of question and answer that a memory has room for from the start; it grows beyond."""
@@ -37,11 +45,18 @@ class Model:
     """
 
     def __init__(
-        self, folder: Path, network: G2VLM, placement: Placement, view_attention: ViewAttention | None = None
+        self,
+        folder: Path,
+        network: G2VLM,
+        placement: Placement,
+        *,
+        view_attention: ViewAttention | None = None,
+        quantization: Quantization = Quantization.NONE,
     ) -> None:
         self.folder = folder
         self.placement = placement
         self.network = network
+        self.quantization = quantization
         self.view_attention = view_attention or network.config.view_attention
         self.tokenizer = TextTokenizer.from_folder(folder)
         self.timings: dict[str, float] = {}
@@ -55,15 +70,19 @@ class Model:
         device: str = "auto",
         dtype: str = "auto",
         view_attention: ViewAttention | str | None = None,
+        quantization: Quantization | str = Quantization.NONE,
         on_progress: Progress | None = None,
-    ) -> Self:
+    ) -> "Model":
         """Load a checkpoint; see `load`."""
+        view_attention = _member(ViewAttention, view_attention, "view_attention")
+        quantization = _member(Quantization, quantization, "quantization") or Quantization.NONE
         placement = choose_placement(device, dtype)
         folder = choose_checkpoint(checkpoint).folder
         watch = Stopwatch(placement.device)
         with watch.measure("load_s"):
             network = load_network(folder, placement, parts=RECONSTRUCTION_PARTS, on_progress=on_progress)
-            model = cls(folder, network, placement, _view_attention(view_attention))
+            quantize_language_(network, quantization)
+        model = cls(folder, network, placement, view_attention=view_attention, quantization=quantization)
         model.timings = dict(watch.seconds)
         return model
 
@@ -108,6 +127,32 @@ class Model:
         self.timings = dict(watch.seconds)
         return scene
 
+    def stream(
+        self,
+        source: FrameSource,
+        *,
+        window: int | None = None,
+        anchors: int = 1,
+        fit: Fit = Fit.STRETCH,
+        rate_hz: float | None = None,
+    ) -> Iterator[View]:
+        """Reconstruct a video, folder, camera or live pipe frame by frame: each view comes as it is ready.
+
+        Each view sees the earlier ones, whatever the model's own view attention is; see `stream_views`.
+
+        Args:
+            source: a video, a folder, the number of a camera, or any iterable of images.
+            window: how many of the latest views a new one sees, in constant memory; all if None.
+            anchors: first views that a window never forgets.
+            fit: how frames of other shapes are brought to the first one's.
+            rate_hz: frames per second taken from a video; every frame if None.
+
+        Raises:
+            InputError: nothing usable in `source`, or numbers out of range.
+        """
+        options = StreamOptions(window, anchors, fit, rate_hz)
+        return stream_views(self.network, self._prompts, self.placement, source, options)
+
     def perceive(
         self,
         source: PhotoSource,
@@ -115,16 +160,34 @@ class Model:
         max_views: int | None = None,
         fit: Fit = Fit.STRETCH,
         frames: FrameChoice = FrameChoice(),
+        max_memory_bytes: int | None = None,
     ) -> Perception:
         """Perceive photos or a video with the released chat prompt: geometry and memory from one pass.
 
-        Arguments and errors are those of `reconstruct`.
+        Args:
+            source: as in `reconstruct`, like `max_views`, `fit` and `frames`.
+            max_views: at most so many views.
+            fit: how photos of other shapes are brought to the first one's.
+            frames: which frames of a video are used.
+            max_memory_bytes: refuse, before any work, a memory larger than this; see `memory_plan`.
+
+        Raises:
+            InputError: nothing usable in `source`, or the memory would be too large.
         """
         watch = Stopwatch(self.placement.device)
         with watch.measure("load_s"):
             self._require(CHAT_PARTS)
         photos, images = self._read(source, max_views, fit, frames, watch)
+        height, width = images.pixels.shape[-2:]
+        require_memory(self.memory_plan(len(photos.photos), height, width), max_memory_bytes)
         return self._perceive(photos, images, watch)
+
+    def memory_plan(self, num_views: int, height: int, width: int) -> MemoryPlan:
+        """Size of the memory of a perception of views of a given size in pixels after resizing."""
+        text = len(self.tokenizer.encode(SYSTEM_PROMPT)) + QUESTION_HEADROOM
+        dtype = self.placement.precision.dtype
+        size = (num_views, height, width)
+        return plan_memory(self.config, self._semantic_preparation(), size, text, dtype)
 
     @torch.inference_mode()
     def _perceive(self, photos: PhotoSet, images: GeometricImages, watch: Stopwatch) -> Perception:
@@ -171,13 +234,18 @@ class Model:
     def _require(self, parts: frozenset[Part]) -> None:
         if not parts & self.config.parts <= self.network.parts:
             self.network = extend_network(self.network, self.folder, self.placement, parts)
+            quantize_language_(self.network, self.quantization)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint folder in the released layout, with all parts and the tokenizer.
 
         Raises:
-            OutputError: the folder cannot be written.
+            OutputError: the folder cannot be written, or the model is quantized.
         """
+        if self.quantization is not Quantization.NONE:
+            raise OutputError(
+                "Expected full weights to save, got a quantized model: load it without quantization."
+            )
         self._require(self.config.parts)
         save_network(self.network, Path(folder), tokenizer_from=self.folder)
 
@@ -196,8 +264,21 @@ class Model:
             return push_folder(Path(folder), repo_id, private=private)
 
 
-def _view_attention(choice: ViewAttention | str | None) -> ViewAttention | None:
-    return ViewAttention(choice) if isinstance(choice, str) else choice
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+def _member(kind: type[_Choice], choice: _Choice | str | None, name: str) -> _Choice | None:
+    """A member of an enum from itself or its value.
+
+    Raises:
+        InputError: the value is not one of the enum's.
+    """
+    if choice is None or isinstance(choice, kind):
+        return choice
+    values = [member.value for member in kind]
+    if choice not in values:
+        raise InputError(f"Expected {name} to be one of {', '.join(values)}, got {choice!r}.")
+    return kind(choice)
 
 
 def load(
@@ -206,6 +287,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     view_attention: ViewAttention | str | None = None,
+    quantization: Quantization | str = Quantization.NONE,
     on_progress: Progress | None = None,
 ) -> Model:
     """Load a checkpoint.
@@ -216,6 +298,8 @@ def load(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto", "bfloat16" or "float32"; geometry heads always run in float32.
         view_attention: "global" or "causal"; the checkpoint's own choice by default.
+        quantization: "none", or "int8" to store the language side in one byte a weight: answers are written
+            faster, the scene does not change.
         on_progress: called with (tensors read, tensors in all).
 
     Raises:
@@ -228,5 +312,6 @@ def load(
         device=device,
         dtype=dtype,
         view_attention=view_attention,
+        quantization=quantization,
         on_progress=on_progress,
     )

@@ -80,6 +80,22 @@ class PromptBuilder:
         self._add_geometric(builder, images, view_attention)
         return self._prompt(builder, images, None)
 
+    def reconstruction_request(self) -> Prompt:
+        """The released reconstruction prompt up to the images, which follow one by one."""
+        ids = self._encode(words.TURN_START + words.RECONSTRUCTION_REQUEST)
+        return self._prompt(SpanBuilder(self.frame).text(ids), None, None)
+
+    def next_view(self, image: torch.Tensor, position: int) -> Prompt:
+        """One more geometric image, a block of its own.
+
+        Args:
+            image: RGB in [0, 1], shape (1, 3, height, width).
+            position: the first free one.
+        """
+        builder = SpanBuilder(self.frame, position)
+        self._add_geometric(builder, image, ViewAttention.CAUSAL)
+        return self._prompt(builder, image, None)
+
     def chat_beginning(
         self, images: torch.Tensor, patches: SemanticImages, view_attention: ViewAttention
     ) -> Prompt:

@@ -91,22 +91,25 @@ class GeometricEncoder(nn.Module):
         self.checkpointing = False
 
     def forward(
-        self, images: Float[Tensor, "batch views 3 height width"]
+        self,
+        images: Float[Tensor, "batch views 3 height width"],
+        windows: EncoderWindows | None = None,
     ) -> Float[Tensor, "batch views patches channels"]:
         """Encode views of one size.
 
         Args:
             images: RGB in [0, 1]; height and width are multiples of the patch size.
+            windows: how views are cut into attention windows; None: as the configuration says.
 
         Returns:
             Patch tokens in raster order after the final norm.
         """
-        x = self._embed(images)
+        x, windows = self._embed(images), windows or self.config.windows
         for layer in self.layers:
             if self.checkpointing and torch.is_grad_enabled():
-                x = torch.utils.checkpoint.checkpoint(layer, x, self.config.windows, use_reentrant=False)
+                x = torch.utils.checkpoint.checkpoint(layer, x, windows, use_reentrant=False)
             else:
-                x = layer(x, self.config.windows)
+                x = layer(x, windows)
         return self.norm(x[:, :, 1 + self.config.num_registers :])
 
     def _embed(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from g2vlm.geometry.poses import transform_points
 from g2vlm.model.cache import KeyValueCache
-from g2vlm.model.config import G2VLMConfig, Part
+from g2vlm.model.config import EncoderWindows, G2VLMConfig, Part
 from g2vlm.model.geometric_encoder import GeometricEncoder
 from g2vlm.model.heads import CameraHead, Decoder, DensePrediction, points_from_prediction
 from g2vlm.model.layout import Layout, Streams
@@ -28,6 +28,8 @@ class Photographs:
 
     images: Float[Tensor, "batch views 3 height width"]
     """RGB in [0, 1]."""
+    windows: EncoderWindows | None = None
+    """How the geometric encoder cuts these views into windows; None: as the configuration says."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ class G2VLM(nn.Module):
         """Bridged geometric tokens of all views, one view after the other."""
         bridge = self.bridge
         assert bridge is not None
-        tokens: Tensor = bridge(self._need(Part.GEOMETRIC_ENCODER)(photographs.images))
+        encoder = self._need(Part.GEOMETRIC_ENCODER)
+        tokens: Tensor = bridge(encoder(photographs.images, photographs.windows))
         return tokens.flatten(1, 2)
 
     def _geometric_stream(self, inputs: ModelInputs) -> Float[Tensor, "batch tokens channels"]:
