@@ -30,7 +30,7 @@ class Answer:
     finished: bool
     """Whether the model ended the answer itself, rather than the limit."""
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds: `prefill_s` reading the question, `decode_s` writing the answer (of all questions of a batch)."""
+    """Seconds: `prefill_s` reading the question, `decode_s` writing the answer; of the whole batch if any."""
 
     def __str__(self) -> str:
         return self.text

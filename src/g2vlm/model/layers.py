@@ -32,6 +32,19 @@ def per_token_chunks(
     return out.view(*x.shape[:-1], -1)
 
 
+class Linear(nn.Linear):
+    """A linear layer that reads its weight at full memory speed when a CPU multiplies a single token."""
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """Multiply."""
+        single = x.numel() == self.in_features and x.dtype == self.weight.dtype
+        if not single or x.device.type != "cpu" or torch.is_grad_enabled():
+            return F.linear(x, self.weight, self.bias)
+        # The matrix-vector kernel streams a bfloat16 weight 1.4 times as fast as the general product.
+        row = torch.mv(self.weight, x.reshape(-1))
+        return (row if self.bias is None else row + self.bias).view(*x.shape[:-1], -1)
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last axis; float32 inside, the weight's precision outside."""
 
@@ -79,8 +92,8 @@ class GatedMLP(nn.Module):
 
     def __init__(self, width: int, mlp_width: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * mlp_width, bias=False)
-        self.down = nn.Linear(mlp_width, width, bias=False)
+        self.gate_up = Linear(width, 2 * mlp_width, bias=False)
+        self.down = Linear(mlp_width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
         """Transform each token."""

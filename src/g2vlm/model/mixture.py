@@ -9,12 +9,13 @@ import torch
 import torch.utils.checkpoint
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from g2vlm.model.attention import merge_heads, split_heads
 from g2vlm.model.cache import KeyValueCache, PassMemory, join_tokens
 from g2vlm.model.config import MixtureConfig
-from g2vlm.model.layers import GatedMLP, LayerScale, RMSNorm, per_token_chunks
-from g2vlm.model.layout import Layout, Placement, Streams
+from g2vlm.model.layers import GatedMLP, LayerScale, Linear, RMSNorm, per_token_chunks
+from g2vlm.model.layout import Layout, Streams
 from g2vlm.model.rotary import Rotation, multimodal_rotation, rotate_halves
 
 GEOMETRIC_SCALE_INIT = 0.01
@@ -37,16 +38,12 @@ class ExpertLayer(nn.Module):
         super().__init__()
         width, head_dim = config.width, config.head_dim
         self.head_dim = head_dim
-        self.split = (
-            config.num_heads * head_dim,
-            config.num_kv_heads * head_dim,
-            config.num_kv_heads * head_dim,
-        )
+        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
         self.attention_norm = RMSNorm(width, config.norm_eps)
-        self.qkv = nn.Linear(width, sum(self.split))
+        self.qkv = Linear(width, (self.num_heads + 2 * self.num_kv_heads) * head_dim)
         self.query_norm = RMSNorm(head_dim, config.norm_eps)
         self.key_norm = RMSNorm(head_dim, config.norm_eps)
-        self.out = nn.Linear(self.split[0], width, bias=False)
+        self.out = Linear(self.num_heads * head_dim, width, bias=False)
         self.mlp_norm = RMSNorm(width, config.norm_eps)
         self.mlp = GatedMLP(width, config.mlp_width)
         self.attention_scale = LayerScale(width, GEOMETRIC_SCALE_INIT) if scaled else None
@@ -54,11 +51,18 @@ class ExpertLayer(nn.Module):
 
     def project(self, x: Float[Tensor, "batch tokens channels"], rotation: Rotation) -> Projections:
         """Normalise, project to queries, keys and values, normalise heads, rotate."""
-        q, k, v = self.qkv(self.attention_norm(x)).split(self.split, dim=-1)
-        values = split_heads(v, self.head_dim)
-        queries = rotate_halves(self.query_norm(split_heads(q, self.head_dim)), rotation)
-        keys = rotate_halves(self.key_norm(split_heads(k, self.head_dim)), rotation)
-        return Projections(queries.to(values.dtype), keys.to(values.dtype), values)
+        heads = split_heads(self.qkv(self.attention_norm(x)), self.head_dim)
+        # Queries and keys pass norm and rotation together: half the operations of a one-token pass.
+        rotated, values = heads.split([self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=1)
+        normed = F.rms_norm(rotated.float(), (self.head_dim,), eps=self.query_norm.eps)
+        rotated = rotate_halves(normed * self._head_weights(), rotation).to(values.dtype)
+        queries, keys = rotated.split([self.num_heads, self.num_kv_heads], dim=1)
+        return Projections(queries, keys, values)
+
+    def _head_weights(self) -> Float[Tensor, "heads 1 channels"]:
+        """Norm weights of the query heads, then of the key heads, float32."""
+        query, key = self.query_norm.weight.float(), self.key_norm.weight.float()
+        return torch.cat([query.expand(self.num_heads, 1, -1), key.expand(self.num_kv_heads, 1, -1)])
 
     def finish(
         self,

@@ -12,6 +12,7 @@ from g2vlm.model.cache import KeyValueCache
 from g2vlm.model.config import EncoderWindows, G2VLMConfig, Part
 from g2vlm.model.geometric_encoder import GeometricEncoder
 from g2vlm.model.heads import CameraHead, Decoder, DensePrediction, points_from_prediction
+from g2vlm.model.layers import Linear
 from g2vlm.model.layout import Layout, Streams
 from g2vlm.model.mixture import Mixture
 from g2vlm.model.semantic_encoder import SemanticEncoder
@@ -151,9 +152,7 @@ class G2VLM(nn.Module):
         self.semantic_encoder = build(Part.SEMANTIC_ENCODER, SemanticEncoder, config.semantic_encoder, width)
         self.embedding = build(Part.MIXTURE, nn.Embedding, config.mixture.vocab_size, width)
         self.mixture = build(Part.MIXTURE, Mixture, config.mixture)
-        self.language_head = build(
-            Part.LANGUAGE_HEAD, nn.Linear, width, config.mixture.vocab_size, bias=False
-        )
+        self.language_head = build(Part.LANGUAGE_HEAD, Linear, width, config.mixture.vocab_size, bias=False)
         self.point_head = build(Part.POINT_HEAD, PointHead, config, 3)
         self.camera_head = build(Part.CAMERA_HEAD, PoseHead, config)
         self.global_point_head = build(Part.GLOBAL_POINT_HEAD, PointHead, config, 3, anchored=True)
