@@ -339,8 +339,10 @@ def make_room(seed: int, config: WorldConfig) -> Room:
     decor = nouns_of(Place.HUNG, Place.FLAT)
     for _ in range(draws.integer(config.num_decor)):
         builder.add(draws.choice(decor))
+    small = nouns_of(Place.TOP)
+    favourite = draws.choice(small)
     for _ in range(draws.integer(config.num_small)):
-        builder.add(draws.choice(nouns_of(Place.TOP)))
+        builder.add(favourite if draws.chance(0.35) else draws.choice(small))
     rows = np.asarray(builder.rows, dtype=np.float64).reshape(-1, 9)
     return Room(
         seed=seed,

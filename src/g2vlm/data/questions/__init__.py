@@ -1,0 +1,1 @@
+"""Questions about rendered scenes, with answers computed from the ground truth."""
