@@ -1,0 +1,1 @@
+"""How good a checkpoint is: metrics, benchmarks, resumable runs, results and reports."""

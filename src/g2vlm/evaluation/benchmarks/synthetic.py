@@ -1,0 +1,152 @@
+"""Rooms of the synthetic world that no model was trained on, rendered at the model's own resolution."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from g2vlm.data.questions.making import make_questions
+from g2vlm.data.questions.markers import draw_markers
+from g2vlm.data.questions.question import AnswerKind, Marker, Question
+from g2vlm.data.samples import SceneSample
+from g2vlm.data.splits import Split
+from g2vlm.data.synthetic import ViewShape, render_sample
+from g2vlm.data.world.config import WorldConfig, easy_world, full_world
+from g2vlm.errors import InputError
+from g2vlm.evaluation.geometry import GeometryOptions, SceneTruth
+from g2vlm.evaluation.trials import Item, ItemGroup, Trial
+from g2vlm.inputs.geometric import canvas_size
+
+VERSION = 1
+RENDER_ASPECT = (4, 3)
+"""Width and height of the photos, before the height is rounded to whole patches."""
+
+
+class World(Enum):
+    """Which variation the rooms are drawn from."""
+
+    FULL = "full"
+    """The whole variation; figures are reported on it."""
+    EASY = "easy"
+    """The first part of the curriculum: one field of view, small baselines, no roll."""
+
+    @property
+    def config(self) -> WorldConfig:
+        """The ranges."""
+        return full_world() if self is World.FULL else easy_world()
+
+
+@dataclass(frozen=True)
+class SyntheticBenchmark:
+    """Scenes by seed: the same everywhere.
+
+    Raises:
+        InputError: no scene, no view, or (unless allowed) seeds that models are trained on.
+    """
+
+    width: int
+    """Pixels; the model's own image width."""
+    patch: int
+    """Side of the model's patches in pixels; the height is rounded to whole ones."""
+    first_seed: int = Split.TEST.value[0]
+    """Seed of the first scene; the others follow."""
+    num_scenes: int = 200
+    num_views: int = 4
+    num_questions: int = 8
+    """Questions asked about each scene at most; 0 asks none."""
+    world: World = World.FULL
+    allow_train_seeds: bool = False
+    """Measure on rooms that models are trained on, for example to look at overfitting."""
+    geometry_options: GeometryOptions = field(default_factory=GeometryOptions)
+
+    def __post_init__(self) -> None:
+        if self.num_scenes < 1 or self.num_views < 1 or self.num_questions < 0 or self.first_seed < 0:
+            raise InputError(
+                f"Expected at least one scene of one view and seeds from 0, got {self.num_scenes} scenes of "
+                f"{self.num_views} views from seed {self.first_seed}."
+            )
+        seeds, trained = range(self.first_seed, self.first_seed + self.num_scenes), Split.TRAIN.seeds
+        if not self.allow_train_seeds and seeds[-1] >= trained[0] and seeds[0] <= trained[-1]:
+            raise InputError(
+                f"Expected seeds that no model is trained on, got {seeds[0]} to {seeds[-1]}, but training "
+                f"draws from {trained[0]} to {trained[-1]}: choose test seeds (from {Split.TEST.value[0]}), "
+                "or allow training seeds."
+            )
+
+    @property
+    def task(self) -> str:
+        """Name and version."""
+        return f"synthetic-{VERSION}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All choices that the figures depend on."""
+        width, height = self.size
+        return {
+            "first_seed": self.first_seed,
+            "num_scenes": self.num_scenes,
+            "num_views": self.num_views,
+            "num_questions": self.num_questions,
+            "world": self.world.value,
+            "width": width,
+            "height": height,
+            "geometry_options": asdict(self.geometry_options),
+        }
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the photos, which the model takes as they are."""
+        return canvas_size(RENDER_ASPECT, width=self.width, patch=self.patch)
+
+    def scenes(self) -> Sequence[str]:
+        """The seeds, as text."""
+        return [str(self.first_seed + k) for k in range(self.num_scenes)]
+
+    def load(self, scene: str) -> Trial:
+        """Render one room and ask about it."""
+        width, height = self.size
+        sample = render_sample(self.world.config, int(scene), ViewShape(self.num_views, height, width))
+        return Trial(_photos(sample.images), truth_of(sample), self._groups(sample))
+
+    def _groups(self, sample: SceneSample) -> tuple[ItemGroup, ...]:
+        if self.num_questions == 0:
+            return ()
+        by_pictures: dict[tuple[tuple[int, ...], tuple[Marker, ...]], list[Question]] = {}
+        for question in make_questions(sample, self.num_questions):
+            by_pictures.setdefault((question.views, question.markers), []).append(question)
+        groups = []
+        for (views, markers), questions in by_pictures.items():
+            marked = draw_markers(sample.images, markers)
+            groups.append(
+                ItemGroup(_photos(marked[list(views)]), tuple(item_of(question) for question in questions))
+            )
+        return tuple(groups)
+
+
+def truth_of(sample: SceneSample) -> SceneTruth:
+    """The exact geometry of a rendered sample; its size is the diagonal of the room."""
+    size = float(np.linalg.norm(sample.room.size_m))
+    return SceneTruth(sample.depth, sample.valid, sample.T_world_camera, sample.K, size)
+
+
+def item_of(question: Question) -> Item:
+    """A question of the synthetic world as an item to be judged."""
+    return Item(
+        family=question.family.value,
+        text=question.text,
+        truth=question.answer,
+        is_choice=question.kind is AnswerKind.CHOICE,
+        choices=question.choices,
+        needs_multiple_views=question.needs_multiple_views,
+    )
+
+
+def _photos(images: Float[Tensor, "views 3 height width"]) -> tuple[Image.Image, ...]:
+    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return tuple(Image.fromarray(view) for view in pixels)

@@ -1,0 +1,1 @@
+"""Measures of geometry and of answers: pure functions of predictions and truth."""

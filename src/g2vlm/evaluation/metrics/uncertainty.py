@@ -1,0 +1,93 @@
+"""How far a figure would move with other scenes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from g2vlm.errors import InputError
+
+CONFIDENCE = 0.95
+"""Probability that the interval is meant to cover."""
+RESAMPLES = 2000
+_CHUNK = 200
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its error bar."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(
+    sums: Float64[ndarray, " scenes"], counts: Float64[ndarray, " scenes"], *, seed: int = 0
+) -> Interval:
+    """Mean over all items with a 95 % interval, resampling whole scenes.
+
+    Items of one scene (its pairs of views, its questions) depend on each other, so scenes are drawn with
+    replacement, not items: the cluster bootstrap, percentile interval.
+
+    Args:
+        sums: sum of the items of each scene.
+        counts: number of items of each scene; zero leaves a scene without a say.
+        seed: of the draws.
+
+    Returns:
+        The mean `sum(sums) / sum(counts)` and its interval. With a single scene the interval is the mean.
+
+    Raises:
+        InputError: no items at all.
+    """
+    has_items = counts > 0
+    sums, counts = sums[has_items], counts[has_items]
+    if len(counts) == 0:
+        raise InputError("Expected at least one measurement to average, got none.")
+    draw = np.random.default_rng(seed)
+    means = []
+    # In chunks: the index array of all resamples of thousands of scenes would not fit a small machine.
+    for first in range(0, RESAMPLES, _CHUNK):
+        chosen = draw.integers(0, len(counts), (min(_CHUNK, RESAMPLES - first), len(counts)))
+        means.append(sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+def bootstrap_difference(
+    first: tuple[Float64[ndarray, " scenes"], Float64[ndarray, " scenes"]],
+    second: tuple[Float64[ndarray, " scenes"], Float64[ndarray, " scenes"]],
+    *,
+    seed: int = 0,
+) -> Interval:
+    """Difference of two means over the same scenes, first minus second, with a 95 % interval.
+
+    Both are resampled together (paired), so that what makes a scene hard for both cancels.
+
+    Args:
+        first: sums and counts of each scene, as in `bootstrap_mean`.
+        second: the same for what it is compared with.
+        seed: of the draws.
+
+    Raises:
+        InputError: different scenes, or no items on one of the sides.
+    """
+    if len(first[0]) != len(second[0]):
+        raise InputError(f"Expected the same scenes on both sides, got {len(first[0])} and {len(second[0])}.")
+    stacked = np.stack([*first, *second])
+    stacked = stacked[:, (stacked[1] > 0) & (stacked[3] > 0)]
+    if stacked.shape[1] == 0:
+        raise InputError("Expected at least one scene with measurements on both sides, got none.")
+    draw = np.random.default_rng(seed)
+    differences = []
+    for begin in range(0, RESAMPLES, _CHUNK):
+        chosen = draw.integers(0, stacked.shape[1], (min(_CHUNK, RESAMPLES - begin), stacked.shape[1]))
+        a, n, b, m = (row[chosen].sum(axis=1) for row in stacked)
+        differences.append(a / n - b / m)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
+    a, n, b, m = stacked.sum(axis=1)
+    return Interval(float(a / n - b / m), float(low), float(high))

@@ -1,0 +1,151 @@
+"""What is written down about each scene while a benchmark runs, and the journal that makes it resumable."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from g2vlm.errors import InputError, OutputError
+from g2vlm.evaluation.geometry import GeometryScores
+
+JOURNAL_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AnswerRecord:
+    """One answer and its judgement."""
+
+    sight: str
+    """What the model was shown: a value of `Sight`."""
+    family: str
+    is_choice: bool
+    """A letter was asked for; otherwise a number."""
+    needs_multiple_views: bool
+    question: str
+    choices: tuple[str, ...]
+    truth: str
+    answer: str
+    """What the model wrote."""
+    read: str | None
+    """The letter or number read from the answer; None where there is none."""
+    is_right: bool
+    """The right letter, or a number within 25 %."""
+    mra: float | None
+    """Mean relative accuracy of a number; None for choices."""
+
+
+@dataclass(frozen=True)
+class SceneRecord:
+    """Everything measured on one scene."""
+
+    scene: str
+    """Name or seed."""
+    geometry: GeometryScores | None = None
+    """None where it was not asked for, or failed."""
+    answers: tuple[AnswerRecord, ...] = ()
+    failure: str | None = None
+    """Why the geometry could not be measured."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Duration of each step."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        geometry = stored["geometry"]
+        if geometry is not None:
+            pairs = {key: tuple(geometry[key]) for key in ("rotation_deg", "translation_deg")}
+            geometry = GeometryScores(**{**geometry, **pairs})
+        answers = tuple(
+            AnswerRecord(**{**answer, "choices": tuple(answer["choices"])}) for answer in stored["answers"]
+        )
+        return cls(stored["scene"], geometry, answers, stored["failure"], stored["seconds"])
+
+
+class Journal:
+    """One JSON line for the run, then one for each finished scene.
+
+    A run that was interrupted continues where it stopped: finished scenes are read, not measured again. A
+    line that was cut off is dropped.
+
+    Args:
+        path: created if needed, with the folders above it.
+        identity: everything that decides the measurements. A journal of another identity is refused.
+
+    Raises:
+        InputError: the file belongs to another run, or is no journal.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.records: dict[str, SceneRecord] = {}
+        # As JSON sees it: tuples are lists there.
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = self._read() if path.exists() else 0
+            with path.open("r+b" if kept else "wb") as file:
+                file.seek(kept)
+                file.truncate()
+                if not kept:
+                    file.write(_line({"journal_version": JOURNAL_VERSION, "run": self.identity}))
+        except OSError as error:
+            raise OutputError(f"Expected to write {path}, got {error.strerror or error}.") from error
+
+    def _read(self) -> int:
+        """Read finished scenes; returns the number of bytes that hold complete lines."""
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        kept = 0
+        for number, line in enumerate(lines):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                entry = json.loads(line)
+                if number == 0:
+                    self._check(entry)
+                else:
+                    record = SceneRecord.from_json(entry)
+                    self.records[record.scene] = record
+            except (ValueError, KeyError, TypeError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    f"Expected a journal of an evaluation in {self.path}, but line {number + 1} is none: "
+                    "remove the file, or name another."
+                ) from error
+            kept += len(line)
+        return kept
+
+    def _check(self, header: dict[str, Any]) -> None:
+        if header["journal_version"] != JOURNAL_VERSION or header["run"] != self.identity:
+            mine, other = self.identity, header["run"]
+            names = [key for key in {**mine, **other} if mine.get(key) != other.get(key)]
+            raise InputError(
+                f"Expected {self.path} to belong to this run, but it was begun with other settings "
+                f"({', '.join(names) or 'another version'}): remove it, or name another file."
+            )
+
+    def add(self, record: SceneRecord) -> None:
+        """Write a finished scene, on the disk when this returns.
+
+        Raises:
+            OutputError: the disk fails.
+        """
+        try:
+            with self.path.open("ab") as file:
+                file.write(_line(record.to_json()))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"Expected to write {self.path}, got {error.strerror or error}.") from error
+        self.records[record.scene] = record
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,231 @@
+"""From the records of all scenes to figures with error bars."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from g2vlm.evaluation.asking import BLIND, Sight
+from g2vlm.evaluation.geometry import GeometryScores
+from g2vlm.evaluation.guessing import GUESS, guesses
+from g2vlm.evaluation.metrics.poses import auc_shares
+from g2vlm.evaluation.metrics.uncertainty import Interval, bootstrap_difference, bootstrap_mean
+from g2vlm.evaluation.records import AnswerRecord, SceneRecord
+from g2vlm.evaluation.results import Better, Figure
+
+Sums = tuple[np.ndarray, np.ndarray]
+"""Sum and number of the items of each scene."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How one figure is computed from the items of each scene."""
+
+    key: str
+    label: str
+    unit: str
+    better: Better
+    items: Callable[[GeometryScores], Iterable[float | None]]
+    """The numbers of one scene that are averaged; None does not count."""
+
+
+def _folded(scores: GeometryScores) -> np.ndarray:
+    angles = np.asarray(scores.translation_deg)
+    return np.minimum(angles, 180 - angles)
+
+
+def _auc(scores: GeometryScores, translation_deg: np.ndarray, threshold: int) -> list[float]:
+    largest = np.maximum(np.asarray(scores.rotation_deg), translation_deg)
+    return list(auc_shares(torch.from_numpy(np.atleast_1d(largest)), threshold).tolist())
+
+
+def _below(angles: Iterable[float], threshold: float) -> list[float]:
+    return [float(angle < threshold) for angle in angles]
+
+
+LOWER, HIGHER = Better.LOWER, Better.HIGHER
+MEASURES = (
+    Measure("depth/abs_rel", "depth AbsRel, one scale per scene", "", LOWER, lambda s: [s.abs_rel]),
+    Measure(
+        "depth/abs_rel_per_view",
+        "depth AbsRel, one scale per view",
+        "",
+        LOWER,
+        lambda s: [s.abs_rel_per_view],
+    ),
+    Measure("depth/delta", "depth within a factor of 1.25", "share", HIGHER, lambda s: [s.delta]),
+    Measure("depth/rmse", "depth RMSE, one scale per scene", "m", LOWER, lambda s: [s.rmse]),
+    Measure("pose/auc30", "pose AUC@30", "share", HIGHER, lambda s: _auc(s, _folded(s), 30)),
+    Measure(
+        "pose/auc30_signed",
+        "pose AUC@30, opposite translations are wrong",
+        "share",
+        HIGHER,
+        lambda s: _auc(s, np.asarray(s.translation_deg), 30),
+    ),
+    Measure("pose/auc15", "pose AUC@15", "share", HIGHER, lambda s: _auc(s, _folded(s), 15)),
+    Measure("pose/auc5", "pose AUC@5", "share", HIGHER, lambda s: _auc(s, _folded(s), 5)),
+    Measure(
+        "pose/rra15", "rotations within 15 degrees", "share", HIGHER, lambda s: _below(s.rotation_deg, 15)
+    ),
+    Measure(
+        "pose/rta15", "translations within 15 degrees", "share", HIGHER, lambda s: _below(_folded(s), 15)
+    ),
+    Measure("pose/rotation_deg", "mean rotation error", "deg", LOWER, lambda s: s.rotation_deg),
+    Measure("pose/ate", "trajectory error after Sim(3)", "m", LOWER, lambda s: [s.ate]),
+    Measure(
+        "points/pointwise",
+        "points, same pixel, share of the diagonal",
+        "share",
+        LOWER,
+        lambda s: [s.pointwise / s.diagonal],
+    ),
+    Measure(
+        "points/accuracy",
+        "point accuracy, share of the diagonal",
+        "share",
+        LOWER,
+        lambda s: [s.accuracy / s.diagonal],
+    ),
+    Measure(
+        "points/completeness",
+        "point completeness, share of the diagonal",
+        "share",
+        LOWER,
+        lambda s: [s.completeness / s.diagonal],
+    ),
+    Measure("points/accuracy_m", "point accuracy", "m", LOWER, lambda s: [s.accuracy]),
+    Measure("points/completeness_m", "point completeness", "m", LOWER, lambda s: [s.completeness]),
+    Measure("points/normals", "normal consistency", "share", HIGHER, lambda s: [s.normal_consistency]),
+    Measure("camera/focal", "focal length, relative error", "", LOWER, lambda s: [s.focal]),
+)
+"""All figures of geometry."""
+
+
+def geometry_figures(records: Sequence[SceneRecord]) -> list[Figure]:
+    """Figures over the scenes whose geometry was measured; those that no scene offers are left out."""
+    scores = [record.geometry for record in records if record.geometry is not None]
+    figures = []
+    for measure in MEASURES:
+        per_scene = [[value for value in measure.items(one) if value is not None] for one in scores]
+        sums = _sums(per_scene)
+        if sums[1].sum() > 0:
+            interval = bootstrap_mean(*sums)
+            figures.append(_figure(measure.key, measure.label, interval, sums, measure.unit, measure.better))
+    return figures
+
+
+def _sums(per_scene: Sequence[Sequence[float]]) -> Sums:
+    sums = np.array([sum(values) for values in per_scene], dtype=np.float64)
+    return sums, np.array([len(values) for values in per_scene], dtype=np.float64)
+
+
+def _figure(
+    key: str, label: str, interval: Interval, sums: Sums, unit: str, better: Better = Better.HIGHER
+) -> Figure:
+    return Figure(
+        key=key,
+        label=label,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        unit=unit,
+        better=better,
+        num_items=int(sums[1].sum()),
+        num_scenes=int((sums[1] > 0).sum()),
+    )
+
+
+Chosen = Callable[[AnswerRecord], bool]
+Scored = Callable[[AnswerRecord], float | None]
+
+SLICES: tuple[tuple[str, str, Chosen, Scored], ...] = (
+    ("choices", "choices", lambda a: a.is_choice, lambda a: float(a.is_right)),
+    ("numbers", "numbers within 25 %", lambda a: not a.is_choice, lambda a: float(a.is_right)),
+    ("numbers_mra", "numbers, mean relative accuracy", lambda a: not a.is_choice, lambda a: a.mra),
+    ("all", "all questions", lambda a: True, lambda a: float(a.is_right)),
+    (
+        "multi_view",
+        "questions that need several views",
+        lambda a: a.needs_multiple_views,
+        lambda a: a.is_right,
+    ),
+    ("unread", "answers that could not be read", lambda a: True, lambda a: float(a.read is None)),
+)
+"""Groups of questions, and the number averaged in each."""
+
+
+def question_figures(records: Sequence[SceneRecord]) -> list[Figure]:
+    """Accuracy of every sight, overall and by family, of guesses, and what sight gains over blindness."""
+    sights = list(dict.fromkeys(answer.sight for record in records for answer in record.answers))
+    if not sights:
+        return []
+    per_sight = {
+        sight: [tuple(a for a in record.answers if a.sight == sight) for record in records]
+        for sight in sights
+    }
+    per_sight[GUESS] = guesses(per_sight[sights[0]])
+    figures = []
+    for sight, answers in per_sight.items():
+        for key, label, chosen, score in SLICES:
+            better = Better.LOWER if key == "unread" else Better.HIGHER
+            figures += _accuracy(
+                f"questions/{key}/{sight}", f"{label} ({sight})", answers, chosen, score, better
+            )
+        families = sorted({(a.family, a.is_choice) for scene in answers for a in scene})
+        for family, is_choice in families:
+            kind = "choices" if is_choice else "numbers"
+            figures += _accuracy(
+                f"families/{family}/{kind}/{sight}",
+                f"{family}, {kind} ({sight})",
+                answers,
+                lambda a, wanted=(family, is_choice): (a.family, a.is_choice) == wanted,
+                lambda a: float(a.is_right),
+            )
+    return figures + _gains(per_sight)
+
+
+def _accuracy(
+    key: str,
+    label: str,
+    answers: Sequence[Sequence[AnswerRecord]],
+    chosen: Chosen,
+    score: Scored,
+    better: Better = Better.HIGHER,
+) -> list[Figure]:
+    sums = _sums_of(answers, chosen, score)
+    if sums[1].sum() == 0:
+        return []
+    return [_figure(key, label, bootstrap_mean(*sums), sums, "share", better)]
+
+
+def _sums_of(answers: Sequence[Sequence[AnswerRecord]], chosen: Chosen, score: Scored) -> Sums:
+    scored = [[score(a) for a in scene if chosen(a)] for scene in answers]
+    return _sums([[value for value in values if value is not None] for values in scored])
+
+
+def _gains(per_sight: dict[str, list[tuple[AnswerRecord, ...]]]) -> list[Figure]:
+    """Differences to the full sight over the same questions, in paired resamples."""
+    full = Sight.FULL.value
+    others = [name for name in per_sight if name != full]
+    figures = []
+    for key, label, chosen, score in SLICES:
+        if full not in per_sight or key in ("unread", "numbers_mra"):
+            continue
+        seeing = _sums_of(per_sight[full], chosen, score)
+        for other in others:
+            sums = _sums_of(per_sight[other], chosen, score)
+            if seeing[1].sum() and sums[1].sum():
+                difference = bootstrap_difference(seeing, sums)
+                figures.append(
+                    _figure(f"gain/{key}/{other}", f"{label}: full over {other}", difference, sums, "share")
+                )
+    return figures
+
+
+def strongest_blind(figures: Sequence[Figure], group: str) -> str | None:
+    """Name of the best baseline without photos for a group of questions, None where none was run."""
+    names = (*(sight.value for sight in BLIND), GUESS)
+    found = [(f.value, name) for name in names for f in figures if f.key == f"questions/{group}/{name}"]
+    return max(found)[1] if found else None

@@ -1,0 +1,109 @@
+"""What a benchmark hands to the runner: scenes to reconstruct, and questions with their answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from PIL import Image
+
+from g2vlm.evaluation.geometry import GeometryOptions, SceneTruth
+from g2vlm.evaluation.metrics.answers import (
+    asked_unit,
+    is_within,
+    mean_relative_accuracy,
+    read_choice,
+    read_number,
+)
+from g2vlm.evaluation.records import AnswerRecord
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with its true answer."""
+
+    family: str
+    """What it is about."""
+    text: str
+    """All that the model reads, choices included."""
+    truth: str
+    """A letter, or a number."""
+    is_choice: bool
+    choices: tuple[str, ...] = ()
+    """Texts of the choices, in the order of their letters."""
+    needs_multiple_views: bool = False
+
+    def judge(self, answer: str, sight: str) -> AnswerRecord:
+        """Read and judge what a model wrote."""
+        mra = None
+        if self.is_choice:
+            read = read_choice(answer, self.choices)
+            is_right = read == self.truth
+        else:
+            value, true = read_number(answer, asked_unit(self.text)), float(self.truth)
+            read, is_right = None if value is None else f"{value:g}", is_within(value, true)
+            mra = mean_relative_accuracy(value, true)
+        return AnswerRecord(
+            sight=sight,
+            family=self.family,
+            is_choice=self.is_choice,
+            needs_multiple_views=self.needs_multiple_views,
+            question=self.text,
+            choices=self.choices,
+            truth=self.truth,
+            answer=answer,
+            read=read,
+            is_right=is_right,
+            mra=mra,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ItemGroup:
+    """Questions about the same photos."""
+
+    photos: tuple[Image.Image, ...]
+    """In the order in which the questions count them."""
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One scene of a benchmark."""
+
+    photos: tuple[Image.Image, ...] = ()
+    """To reconstruct; empty where there is no geometry to measure."""
+    truth: SceneTruth | None = None
+    """About these photos, at their resolution."""
+    groups: tuple[ItemGroup, ...] = ()
+    """Questions."""
+
+
+class Benchmark(Protocol):
+    """A list of scenes with truth."""
+
+    @property
+    def task(self) -> str:
+        """Name and version, such as "synthetic-1": the version changes whenever figures may."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All choices that the figures depend on, as JSON values."""
+        ...
+
+    @property
+    def geometry_options(self) -> GeometryOptions:
+        """How reconstructions are measured."""
+        ...
+
+    def scenes(self) -> Sequence[str]:
+        """Names of the scenes, in order."""
+        ...
+
+    def load(self, scene: str) -> Trial:
+        """Photos, truth and questions of one scene.
+
+        Raises:
+            InputError: the scene cannot be read.
+        """
+        ...
