@@ -28,6 +28,7 @@ _CROSS_DISTANCE_RANGE_M = (1.0, 6.0)
 # noun that has it.
 _WANTED_COUNTS = (1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)
 _COUNT_TRIES = 3
+_DISTANCE_TRIES = 4
 
 
 def _all_views(seen: Observations) -> tuple[int, ...]:
@@ -270,8 +271,11 @@ def _never_together(seen: Observations, draws: Draws) -> tuple[SceneObject, Scen
         if all(seen.hides(view, second) for view in seen.views_showing(first))
         and all(seen.hides(view, first) for view in seen.views_showing(second))
     ]
-    best = nearest_to(log_uniform(draws, _CROSS_DISTANCE_RANGE_M), pairs, key=lambda pair: pair[2])
-    return None if best is None else (best[0], best[1])
+    for _ in range(_DISTANCE_TRIES):
+        best = nearest_to(log_uniform(draws, _CROSS_DISTANCE_RANGE_M), pairs, key=lambda pair: pair[2])
+        if best is not None:
+            return best[0], best[1]
+    return None
 
 
 def _named_anywhere(seen: Observations) -> dict[int, SceneObject]:
