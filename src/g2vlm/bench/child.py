@@ -11,11 +11,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from g2vlm.inference.perception import Perception
-    from g2vlm.scene.view import View
+from typing import Any
 
 LAST_LINES = 15
 """Lines of a failed child's messages that its error repeats."""
@@ -58,8 +54,8 @@ def run_child(job: Job) -> dict[str, float]:
     if done.returncode:
         said = "\n".join(done.stderr.splitlines()[-LAST_LINES:])
         raise RuntimeError(f"Measuring {job.kind.value} of {job.views} views failed:\n{said}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {name: float(value) for name, value in found.items()}
 
 
 def main() -> None:
@@ -75,7 +71,7 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _load(job: Job) -> dict[str, float]:
+def _load(job: Job) -> dict[str, Any]:
     from g2vlm.bench.memory import measure_peak
     from g2vlm.bench.timing import now
     from g2vlm.checkpoints.loading import CHAT_PARTS, load_network
@@ -98,7 +94,7 @@ def _load(job: Job) -> dict[str, float]:
     return {"seconds": seconds, "peak": peak.growth, "weights": weights, "read": stored}
 
 
-def _peak(job: Job) -> dict[str, float]:
+def _peak(job: Job) -> dict[str, Any]:
     from g2vlm.bench.memory import measure_peak
     from g2vlm.bench.presets import synthetic_photos
     from g2vlm.inference.pipeline import load
@@ -117,7 +113,7 @@ def _peak(job: Job) -> dict[str, float]:
             scenes.append(perceptions[-1].scene)
             memory = perceptions[-1].num_bytes
 
-    perceptions: list[Perception] = []
+    perceptions: list[Any] = []
     look(1)  # loads what is still missing, and lets libraries allocate what they keep
     scenes.clear()
     perceptions.clear()
@@ -129,7 +125,7 @@ def _peak(job: Job) -> dict[str, float]:
     return {"seconds": seconds, "growth": peak.growth, "outputs": outputs, "memory": memory}
 
 
-def _array_bytes(view: "View") -> int:
+def _array_bytes(view: Any) -> int:
     """Bytes of the arrays of one view."""
     arrays = (getattr(view, field.name) for field in dataclasses.fields(view))
     return sum(int(getattr(array, "nbytes", 0)) for array in arrays)

@@ -1,15 +1,19 @@
 """Writing answers token by token, beside the memory bandwidth and beside transformers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+import torch
 
 from g2vlm.bench.baselines import TransformersDecoder
 from g2vlm.bench.limits import bandwidth, stream_probes
 from g2vlm.bench.results import Better, Figure
-from g2vlm.bench.session import Session
+from g2vlm.bench.session import Session, read_photos
 from g2vlm.bench.timing import Timed, median, take_turns
 from g2vlm.bench.work import token_bytes
 from g2vlm.errors import InputError
 from g2vlm.inference.perception import Perception
+from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.model.network import G2VLM, Wants
 
 QUESTIONS = tuple(
     f"What stands {place} the {thing}?"
@@ -17,8 +21,13 @@ QUESTIONS = tuple(
     for place in ("behind", "beside", "under", "in front of", "nearest to", "farthest from")
 )
 """Tried in turn until an answer reaches the wanted length: with random weights some end early by chance."""
+COMPARED = 12
+"""Questions over whose answers the next tokens of int8 are compared."""
 VIEWS = 1
 """Photos in memory while decoding is measured."""
+TRANSFORMERS = {"growing": None, "static": "static"}
+"""Kinds of cache of transformers, by our names."""
+INT8_BYTES = 1
 
 
 def measure_decoding(session: Session) -> Iterator[Figure]:
@@ -27,50 +36,96 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     tokens = session.sizes.new_tokens
     perception = session.model.perceive(session.photos(VIEWS))
     question, past = _long_answer(perception, tokens), perception.num_tokens
+    quantized = session.quantized_model.perceive(session.photos(VIEWS))
+    int8_question = _long_answer(quantized, tokens)
     baseline = TransformersDecoder(session.sizes.config.mixture, session.placement, past)
     size = session.sizes.stream_bytes
     streams = stream_probes(size, session.placement)
+
+    def transformers(cache: str | None) -> Timed:
+        return lambda: baseline.seconds_per_token(tokens, cache)
+
     calls: dict[str, Timed] = {
         "ours": lambda: _seconds_per_token(perception, question, tokens),
-        "growing": lambda: baseline.seconds_per_token(tokens, None),
-        "static": lambda: baseline.seconds_per_token(tokens, "static"),
+        "int8": lambda: _seconds_per_token(quantized, int8_question, tokens),
+        **{name: transformers(cache) for name, cache in TRANSFORMERS.items()},
         **streams,
     }
     samples = take_turns(calls, session.plan.repeats, session.plan.budget_s)
     speed = bandwidth({name: samples[name] for name in streams}, size)
     width = session.placement.precision.dtype.itemsize
-    needed = token_bytes(
-        session.sizes.config.mixture, past + tokens // 2, weight_bytes=width, memory_bytes=width
-    )
-    yield from _figures(samples, speed / needed, past)
+    mixture, middle = session.sizes.config.mixture, past + tokens // 2
+    limit = speed / token_bytes(mixture, middle, weight_bytes=width, memory_bytes=width)
+    limit_int8 = speed / token_bytes(mixture, middle, weight_bytes=INT8_BYTES, memory_bytes=width)
+    yield from _speeds(samples, limit, past)
+    yield from _int8(samples, limit_int8)
+    answers = {text: perception.ask(text, max_new_tokens=tokens).token_ids for text in QUESTIONS[:COMPARED]}
+    yield _agreement(session, answers)
 
 
-def _figures(samples: dict[str, tuple[float, ...]], limit: float, past: int) -> Iterator[Figure]:
-    def rates(name: str) -> tuple[float, ...]:
-        return tuple(1 / seconds for seconds in samples[name])
+def _rates(samples: dict[str, tuple[float, ...]], name: str) -> tuple[float, ...]:
+    return tuple(1 / seconds for seconds in samples[name])
 
-    ours = rates("ours")
+
+def _speeds(samples: dict[str, tuple[float, ...]], limit: float, past: int) -> Iterator[Figure]:
+    ours = _rates(samples, "ours")
     note = f"{past} tokens in memory; limit: weights and memory read once a token at the memory bandwidth"
     yield Figure("decode/speed", "decoding", median(ours), "tokens/s", Better.HIGHER, limit, ours, note)
-    for name in ("growing", "static"):
+    for name in TRANSFORMERS:
+        theirs, key = _rates(samples, name), f"decode/transformers_{name}"
         label = f"decoding by transformers, {name} cache"
-        theirs = rates(name)
         note = "Qwen2-VL of the same shape and precision, greedy generate"
-        yield Figure(
-            f"decode/transformers_{name}",
-            label,
-            median(theirs),
-            "tokens/s",
-            Better.HIGHER,
-            limit,
-            theirs,
-            note,
-        )
-    best = min(("growing", "static"), key=lambda name: median(samples[name]))
+        yield Figure(key, label, median(theirs), "tokens/s", Better.HIGHER, limit, theirs, note)
+    best = min(TRANSFORMERS, key=lambda name: median(samples[name]))
     ratios = tuple(theirs / own for theirs, own in zip(samples[best], samples["ours"], strict=True))
-    label = "decoding against transformers"
     note = f"the faster of its caches: {best}"
-    yield Figure("decode/speedup", label, median(ratios), "x", Better.HIGHER, None, ratios, note)
+    yield Figure(
+        "decode/speedup",
+        "decoding against transformers",
+        median(ratios),
+        "x",
+        Better.HIGHER,
+        None,
+        ratios,
+        note,
+    )
+
+
+def _int8(samples: dict[str, tuple[float, ...]], limit: float) -> Iterator[Figure]:
+    speed = _rates(samples, "int8")
+    label = "decoding, int8 language side"
+    yield Figure("decode/int8_speed", label, median(speed), "tokens/s", Better.HIGHER, limit, speed)
+    ratios = tuple(plain / int8 for plain, int8 in zip(samples["ours"], samples["int8"], strict=True))
+    label = "decoding, int8 against the towers' precision"
+    yield Figure("decode/int8_speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
+
+
+def _agreement(session: Session, answers: Mapping[str, tuple[int, ...]]) -> Figure:
+    """Next tokens that int8 chooses as the towers' precision does, given the same answers so far."""
+    plain = _choices(session, session.model.network, answers)
+    int8 = _choices(session, session.quantized_model.network, answers)
+    same = 100.0 * sum(one == other for one, other in zip(plain, int8, strict=True)) / len(plain)
+    note = f"over {len(plain)} tokens of {len(answers)} answers; random weights make many near-ties"
+    return Figure("decode/int8_agreement", "same next token, int8", same, "%", Better.HIGHER, note=note)
+
+
+@torch.inference_mode()
+def _choices(session: Session, network: G2VLM, answers: Mapping[str, tuple[int, ...]]) -> list[int]:
+    """The likeliest token at every place of given answers, read in one pass each."""
+    prompts = PromptBuilder(session.model.tokenizer, session.sizes.config, session.device)
+    beginning = session.perception_prompt(VIEWS)
+    cache = read_photos(session, network, beginning, growing=True)
+    length, chosen = cache.length, []
+    for question, answer in answers.items():
+        before = prompts.question_ids(question)
+        ids = before + list(answer[:-1])
+        slots = torch.arange(len(before) - 1, len(ids), device=session.device)
+        inputs = prompts.text(ids, beginning.next_position).inputs
+        logits = network(inputs, Wants(logit_slots=slots), cache).logits
+        assert logits is not None
+        chosen.extend(logits[0].argmax(dim=-1).tolist())
+        cache.truncate(length)
+    return chosen
 
 
 def _long_answer(perception: Perception, tokens: int) -> str:

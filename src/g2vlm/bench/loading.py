@@ -7,7 +7,7 @@ import torch
 
 from g2vlm.bench.child import Job, Kind, run_child
 from g2vlm.bench.limits import bandwidth, stream_probes
-from g2vlm.bench.results import MEGA, Better, Figure
+from g2vlm.bench.results import MEGA, Better, Figure, count_of
 from g2vlm.bench.session import Session
 from g2vlm.bench.timing import median, take_turns
 
@@ -49,13 +49,13 @@ def measure_memory(session: Session) -> Iterator[Figure]:
         counts = sorted(set(session.plan.memory_views))
         results = {}
         for views in counts:
-            session.say(f"peak memory of the {label} of {views} views")
+            session.say(f"peak memory of the {label} of {count_of(views)}")
             results[views] = run_child(_job(session, kind, views))
         beyond = {views: (result["growth"] - result["outputs"]) / MEGA for views, result in results.items()}
         for views, value in beyond.items():
             yield Figure(
                 f"memory/{kind.value}/{views}/peak",
-                f"peak memory of the {label} of {views} views",
+                f"peak memory of the {label} of {count_of(views)}",
                 value,
                 "MB",
                 Better.LOWER,
@@ -68,7 +68,7 @@ def measure_memory(session: Session) -> Iterator[Figure]:
                 slope(beyond),
                 "MB",
                 Better.LOWER,
-                note="least squares" + _with_memory(kind, 0),
+                note="least squares" + _with_memory(kind, 0.0),
             )
 
 

@@ -2,13 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from g2vlm.bench.results import Report
 from g2vlm.errors import InputError, MissingExtraError, OutputError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 OWN, LIMIT, OTHER = "#1f6fb4", "#999999", "#c8662b"
 
@@ -53,7 +50,7 @@ def _matching(report: Report, pattern: str) -> dict[int, Any]:
     return dict(sorted((int(match[1]), figure) for match, figure in found if match))
 
 
-def _seconds(report: Report, axes: "Axes | None") -> bool:
+def _seconds(report: Report, axes: Any) -> bool:
     figures = _matching(report, r"reconstruct/(\d+)/forward")
     if axes is None or not figures:
         return bool(figures)
@@ -67,7 +64,7 @@ def _seconds(report: Report, axes: "Axes | None") -> bool:
     return True
 
 
-def _fractions(report: Report, axes: "Axes | None") -> bool:
+def _fractions(report: Report, axes: Any) -> bool:
     figures = [figure for figure in report.figures if figure.fraction is not None]
     if axes is None or not figures:
         return bool(figures)
@@ -81,7 +78,7 @@ def _fractions(report: Report, axes: "Axes | None") -> bool:
     return True
 
 
-def _memory(report: Report, axes: "Axes | None") -> bool:
+def _memory(report: Report, axes: Any) -> bool:
     kinds = {kind: _matching(report, rf"memory/{kind}/(\d+)/peak") for kind in ("reconstruct", "perceive")}
     if axes is None or not any(kinds.values()):
         return any(kinds.values())

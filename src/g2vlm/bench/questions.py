@@ -1,16 +1,12 @@
 """First answers and follow-ups, beside the baseline of reading the photos again."""
 
-from collections.abc import Callable, Iterator
-
-import torch
+from collections.abc import Iterator
 
 from g2vlm.bench.limits import bandwidth, compose, probes, stream_probes
-from g2vlm.bench.results import Better, Figure
-from g2vlm.bench.session import Session
+from g2vlm.bench.results import Better, Figure, count_of
+from g2vlm.bench.session import Session, read_photos
 from g2vlm.bench.timing import Timed, median, stopwatch, take_turns
 from g2vlm.bench.work import token_bytes, work_of
-from g2vlm.model.cache import CacheShape, KeyValueCache
-from g2vlm.model.network import Wants
 
 QUESTION = "How far is the chair from the table, and which of them is nearer to the first camera?"
 
@@ -18,7 +14,7 @@ QUESTION = "How far is the chair from the table, and which of them is nearer to 
 def measure_questions(session: Session) -> Iterator[Figure]:
     """First answer, follow-up, and the baseline: reading the photos again for every question."""
     for views in session.plan.question_views:
-        session.say(f"asking about {views} views")
+        session.say(f"asking about {count_of(views)}")
         yield from _questions(session, views)
 
 
@@ -28,6 +24,7 @@ def _questions(session: Session, views: int) -> Iterator[Figure]:
     reading = work_of(session.sizes.config, session.perception_pass(views, geometry=True))
     asking = work_of(session.sizes.config, session.question_pass(QUESTION, perception.num_tokens))
     answers: list[tuple[int, ...]] = []
+    prompt = session.perception_prompt(views)
 
     def follow_up() -> None:
         answers.append(perception.ask(QUESTION, max_new_tokens=tokens).token_ids)
@@ -39,7 +36,7 @@ def _questions(session: Session, views: int) -> Iterator[Figure]:
     calls: dict[str, Timed] = {
         "first": stopwatch(first_answer, session.device),
         "follow_up": stopwatch(follow_up, session.device),
-        "prefill": stopwatch(_prefill(session, views), session.device),
+        "prefill": stopwatch(lambda: read_photos(session, model.network, prompt), session.device),
         **probes(reading + asking, session.placement),
         **stream_probes(size, session.placement),
     }
@@ -53,7 +50,7 @@ def _questions(session: Session, views: int) -> Iterator[Figure]:
     read = compose(reading, samples).seconds
     first, follow, prefill = (samples[name] for name in ("first", "follow_up", "prefill"))
     again = tuple(a + b for a, b in zip(prefill, follow, strict=True))
-    what = f"{views} views, answer of {len(answers[0])} tokens"
+    what = f"{count_of(views)}, answer of {len(answers[0])} tokens"
     base = f"questions/{views}"
     yield Figure(
         f"{base}/first", f"first answer, {what}", median(first), "s", Better.LOWER, read + asked, first
@@ -64,29 +61,11 @@ def _questions(session: Session, views: int) -> Iterator[Figure]:
         f"{base}/again", f"recomputation, {what}", median(again), "s", Better.LOWER, None, again, note
     )
     ratios = tuple(a / b for a, b in zip(again, follow, strict=True))
-    label = f"follow-up against recomputation, {views} views"
+    label = f"follow-up against recomputation, {count_of(views)}"
     yield Figure(f"{base}/speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
     same = sum(answer == answers[0] for answer in answers) / len(answers)
-    label = f"answers from memory identical to recomputed ones, {views} views"
+    label = f"answers from memory identical to recomputed ones, {count_of(views)}"
     yield Figure(f"{base}/identical", label, same * 100, "%", Better.HIGHER)
-
-
-def _prefill(session: Session, views: int) -> Callable[[], None]:
-    """Reading photos for questions as the public code does: both encoders and the mixture, no geometry."""
-    inputs = session.perception_inputs(views)
-    shape = CacheShape.of(session.sizes.config.mixture)
-
-    @torch.inference_mode()
-    def run() -> None:
-        cache = KeyValueCache(
-            shape,
-            inputs.layout.num_tokens,
-            dtype=session.placement.precision.dtype,
-            device=session.device,
-        )
-        session.model.network(inputs, Wants(), cache)
-
-    return run
 
 
 def _token_bytes(session: Session, past: int) -> float:

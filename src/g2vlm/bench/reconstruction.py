@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from g2vlm.bench.limits import Limit, compose, kind_of, probes, stream_probes
-from g2vlm.bench.results import GIGA, Better, Figure
+from g2vlm.bench.results import GIGA, Better, Figure, count_of
 from g2vlm.bench.session import Session
 from g2vlm.bench.timing import median, now, take_turns
 from g2vlm.bench.work import Work, flops, work_of
@@ -50,7 +50,7 @@ def _rate_figures(limit: Limit) -> Iterator[Figure]:
 def measure_reconstruction(session: Session) -> Iterator[Figure]:
     """Seconds of reconstructions, forward pass and whole call, beside the composed limit."""
     for views in session.plan.views:
-        session.say(f"reconstructing {views} views")
+        session.say(f"reconstructing {count_of(views)}")
         work = work_of(session.sizes.config, session.reconstruction_pass(views))
         photos = session.photos(views)
         whole: list[float] = []
@@ -65,9 +65,9 @@ def measure_reconstruction(session: Session) -> Iterator[Figure]:
         samples = take_turns(calls, session.plan.repeats, session.plan.budget_s)
         limit = compose(work, samples)
         own = samples["forward"]
-        yield _against(limit, work, f"reconstruct/{views}/forward", f"forward pass of {views} views", own)
+        yield _against(limit, work, f"reconstruct/{views}/forward", f"forward pass of {count_of(views)}", own)
         counted = tuple(whole[-len(own) :])
-        label = f"photos of {views} views to a scene"
+        label = f"photos of {count_of(views)} to a scene"
         yield _against(limit, work, f"reconstruct/{views}/whole", label, counted)
 
 

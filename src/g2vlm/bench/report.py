@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from g2vlm.bench.goals import goal_of
 from g2vlm.bench.history import Change
 from g2vlm.bench.results import GIGA, Figure, Report
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 HEADINGS = ("measured", "value", "limit of the machine", "reached", "goal")
 
@@ -72,10 +70,8 @@ def describe(report: Report) -> list[str]:
     return lines
 
 
-def terminal_table(report: Report) -> "Table":
+def terminal_table(report: Report) -> Table:
     """The figures as a rich table, missed goals in red."""
-    from rich.table import Table
-
     table = Table(title="\n".join(describe(report)), title_justify="left")
     for number, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if number in (0, 4) else "right")

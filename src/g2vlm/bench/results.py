@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from g2vlm.bench.machine import Machine
 from g2vlm.errors import InputError
@@ -111,7 +111,7 @@ class Report:
         return {"schema_version": SCHEMA_VERSION, **fields, "machine": machine, "figures": figures}
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
+    def from_json(cls, stored: dict[str, Any]) -> "Report":
         """Read a stored report.
 
         Raises:
@@ -157,3 +157,8 @@ def keys_are_unique(figures: Iterable[Figure]) -> bool:
     """Whether every figure can be found by its key."""
     keys = [figure.key for figure in figures]
     return len(keys) == len(set(keys))
+
+
+def count_of(views: int) -> str:
+    """`1 view`, `2 views`."""
+    return f"{views} view" if views == 1 else f"{views} views"

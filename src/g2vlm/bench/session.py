@@ -1,14 +1,15 @@
 """What every part of a run shares: the plan, a checkpoint of random weights, the loaded model."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
 
 from g2vlm.bench.presets import Preset, Sizes, sizes_of, synthetic_photos
 from g2vlm.bench.results import Section
@@ -16,15 +17,14 @@ from g2vlm.bench.work import Pass
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
 from g2vlm.inference.pipeline import Model, load
-from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.inference.prompts import Prompt, PromptBuilder
 from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages
-from g2vlm.model.network import ModelInputs
+from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.network import G2VLM, Wants
 from g2vlm.model.precision import Placement, choose_placement
-
-if TYPE_CHECKING:
-    from PIL import Image
+from g2vlm.model.quantization import Quantization, quantize_language_
 
 WEIGHTS = "model.safetensors"
 
@@ -88,11 +88,20 @@ class Session:
         return load(self.folder, device=str(self.device), dtype=self.placement.precision.value)
 
     @cached_property
+    def quantized_model(self) -> Model:
+        """The same model with an int8 language side; all other weights are shared with `model`."""
+        self.model.perceive(self.photos(1))  # loads what is still missing
+        shared = {id(parameter): parameter for parameter in self.model.network.parameters()}
+        network = copy.deepcopy(self.model.network, shared)
+        quantize_language_(network, Quantization.INT8)
+        return Model(self.folder, network, self.placement, quantization=Quantization.INT8)
+
+    @cached_property
     def prompts(self) -> PromptBuilder:
         """Builds the same prompts as the model, to know their layouts."""
         return PromptBuilder(self.model.tokenizer, self.sizes.config, torch.device("cpu"))
 
-    def photos(self, count: int) -> "list[Image.Image]":
+    def photos(self, count: int) -> list[Image.Image]:
         """Photos of the preset's size."""
         return synthetic_photos(count, self.sizes.photo_size)
 
@@ -114,11 +123,11 @@ class Session:
             geometry=geometry,
         )
 
-    def perception_inputs(self, views: int) -> ModelInputs:
-        """Inputs of the network for reading photos, on its device."""
+    def perception_prompt(self, views: int) -> Prompt:
+        """The prompt of the network for reading photos, on its device."""
         prompts = PromptBuilder(self.model.tokenizer, self.sizes.config, self.device)
         images, semantic = self._images(views), self._semantic(views)
-        return prompts.chat_beginning(images, semantic, self.model.view_attention).inputs
+        return prompts.chat_beginning(images, semantic, self.model.view_attention)
 
     def question_pass(self, question: str, past: int) -> Pass:
         """What a question after `past` tokens reads."""
@@ -140,6 +149,20 @@ class Session:
         cell = config.patch_size * config.merge_size
         side = round(config.image_side / cell) * config.merge_size
         return SemanticImages(torch.zeros(views, side * side, config.patch_features), side, side)
+
+
+@torch.inference_mode()
+def read_photos(session: Session, network: G2VLM, prompt: Prompt, *, growing: bool = False) -> KeyValueCache:
+    """Read photos for questions as the public code does: both encoders and the mixture, no geometry."""
+    cache = KeyValueCache(
+        CacheShape.of(session.sizes.config.mixture),
+        prompt.inputs.layout.num_tokens,
+        dtype=session.placement.precision.dtype,
+        device=session.device,
+        growing=growing,
+    )
+    network(prompt.inputs, Wants(), cache)
+    return cache
 
 
 @contextmanager

@@ -225,7 +225,9 @@ def _times(work: Work, count: int) -> Work:
     return Counter({step: number * count for step, number in work.items()})
 
 
-def token_bytes(config: MixtureConfig, past: int, *, weight_bytes: float, memory_bytes: float) -> float:
+def token_bytes(
+    config: MixtureConfig, past: int, *, weight_bytes: float | int, memory_bytes: float | int
+) -> float:
     """Bytes that must be read to decode one token: weights of the semantic expert and head, and the memory.
 
     Args:
@@ -240,4 +242,4 @@ def token_bytes(config: MixtureConfig, past: int, *, weight_bytes: float, memory
     )
     weights = config.num_layers * per_layer + config.width * config.vocab_size
     memory = 2 * config.num_layers * config.num_kv_heads * config.head_dim * past
-    return weights * weight_bytes + memory * memory_bytes
+    return float(weights * weight_bytes + memory * memory_bytes)

@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from g2vlm.bench.presets import Preset
 from g2vlm.bench.results import Report, Section, read_report
+from g2vlm.bench.session import Plan
 from g2vlm.cli.terminal import Output, reserved_stdout, say
 from g2vlm.errors import InputError, OutputError
-
-if TYPE_CHECKING:
-    from g2vlm.bench.session import Plan
 
 EXIT_REGRESSION = 1
 
@@ -71,14 +68,12 @@ def run(options: Options) -> int:
         return _compare(report, options.history) if options.history is not None else 0
 
 
-def plan_of(options: Options) -> "Plan":
+def plan_of(options: Options) -> Plan:
     """The plan that the flags describe.
 
     Raises:
         InputError: a number or the name of a part cannot be read.
     """
-    from g2vlm.bench.session import Plan
-
     return Plan(
         preset=options.preset,
         sections=_sections(options.only),
