@@ -100,3 +100,17 @@ def test_chunked_mlps_and_checkpointing_change_nothing(
         assert (plain is None) is (name == "mask_token"), name
         if plain is not None:
             torch.testing.assert_close(gradients[1][name], plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("windows", list(EncoderWindows))
+def test_the_residual_stream_stays_in_float32_in_a_bfloat16_encoder(windows: EncoderWindows) -> None:
+    encoder = fill_randomly(GeometricEncoder(config(windows))).bfloat16()
+    seen: list[Tensor] = []
+    for layer in encoder.layers:
+        layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    out = encoder(torch.rand(1, 2, 3, 28, 42, generator=torch.Generator().manual_seed(0)))
+    assert out.dtype is torch.bfloat16
+    for stream in seen:
+        assert stream.dtype is torch.float32
+        # A sum that had been rounded on the way would survive another rounding unchanged.
+        assert not torch.equal(stream, stream.bfloat16().float())

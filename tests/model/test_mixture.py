@@ -281,3 +281,20 @@ def test_the_language_loss_reaches_both_experts_and_geometry_alone_needs_no_sema
     assert float(trained.layers[0].semantic.mlp.down.weight.grad.abs().sum()) > 0
     assert last.semantic.mlp.down.weight.grad is None
     assert float(last.semantic.qkv.weight.grad.abs().sum()) > 0
+
+
+def test_residual_streams_stay_in_float32_in_a_bfloat16_network() -> None:
+    rounded = fill_randomly(Mixture(CONFIG)).bfloat16()
+    layout = layout_of(prompt(one_block=True))
+    seen: list[Streams] = []
+    for layer in rounded.layers:
+        layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    sizes = layout.semantic_positions.shape[1], layout.geometric_positions.shape[1]
+    out = rounded(Streams(normal(sizes[0]).bfloat16(), normal(sizes[1], 1).bfloat16()), layout)
+    assert out.semantic.dtype is out.geometric.dtype is torch.bfloat16
+    assert len(seen) == CONFIG.num_layers
+    for streams in seen:
+        for stream in (streams.semantic, streams.geometric):
+            assert stream.dtype is torch.float32
+            # A sum that had been rounded on the way would survive another rounding unchanged.
+            assert not torch.equal(stream, stream.bfloat16().float())
