@@ -1,0 +1,166 @@
+"""Samples as sequences: the prompts of inference, in batches, with many questions after the same photos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from g2vlm.checkpoints.random import SPECIAL_TOKENS
+from g2vlm.inference.prompts import layout_of, text_of
+from g2vlm.inputs import spans as words
+from g2vlm.inputs.semantic import SemanticImages
+from g2vlm.inputs.spans import ImageTokens, SpanBuilder
+from g2vlm.inputs.text import TextTokenizer
+from g2vlm.model.config import G2VLMConfig, ViewAttention
+from g2vlm.model.layout import Block, Layout
+from g2vlm.model.network import ModelInputs, Photographs, SemanticPatches
+from g2vlm.training.batches import AnswerTargets
+
+
+class Opening(Enum):
+    """The text in front of the geometric images."""
+
+    RECONSTRUCTION = "reconstruction"
+    """What `reconstruct` puts there."""
+    CHAT = "chat"
+    """What `perceive` puts there."""
+    CHAT_WITH_REQUEST = "chat_with_request"
+    """The chat opening and the request to reconstruct: the released second stage."""
+
+
+@dataclass(frozen=True)
+class QuestionAnswer:
+    """One question about the views of a sample, and the answer to learn."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class ViewSet:
+    """The pictures of a batch."""
+
+    images: Float[Tensor, "batch views 3 height width"]
+    """RGB in [0, 1]."""
+    semantic: tuple[SemanticImages, ...] | None = None
+    """One for each sample; None where no question is asked."""
+
+
+@dataclass(frozen=True)
+class _Branches:
+    """Questions with answers as padded token runs, as many and as long in every sample."""
+
+    tokens: Int[Tensor, "batch questions length"]
+    num_before_answer: Int[Tensor, "batch questions"]
+    num_all: Int[Tensor, "batch questions"]
+
+
+class SequenceBuilder:
+    """Builds the inputs of training batches for one tokenizer and network."""
+
+    def __init__(self, tokenizer: TextTokenizer, config: G2VLMConfig) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.frame = ImageTokens(tokenizer.token_id(words.IMAGE_START), tokenizer.token_id(words.IMAGE_END))
+        self.padding = tokenizer.token_id(SPECIAL_TOKENS[0])
+
+    def build(
+        self,
+        views: ViewSet,
+        opening: Opening,
+        view_attention: ViewAttention,
+        dialogues: Sequence[Sequence[QuestionAnswer]] = (),
+    ) -> tuple[ModelInputs, AnswerTargets | None]:
+        """Lay out one batch.
+
+        Args:
+            views: pictures of every sample.
+            opening: the text in front.
+            view_attention: whether views see all views or only earlier ones.
+            dialogues: questions of every sample; each question sees the photos and itself alone, so that one
+                pass over the photos serves them all.
+
+        Returns:
+            The inputs, and what the language loss compares (None without questions).
+        """
+        batch, num_views, _, height, width = views.images.shape
+        builder = SpanBuilder(self.frame).text(self.tokenizer.encode(_OPENINGS[opening]))
+        patch = self.config.geometric_encoder.patch_size
+        one_block = view_attention is ViewAttention.GLOBAL
+        builder.geometric_views(num_views, height // patch, width // patch, one_block=one_block)
+        patches = None
+        if views.semantic is not None:
+            patches = _stacked(views.semantic)
+            merge = self.config.semantic_encoder.merge_size
+            builder.semantic_views(num_views, patches.rows // merge, patches.columns // merge)
+        layout = layout_of(builder.spans)
+        ids, slots = text_of(builder.spans)
+        token_ids = ids.expand(batch, -1)
+        answers = None
+        if dialogues:
+            branches = self._branches(dialogues)
+            first = layout.semantic_positions.shape[-1]
+            layout = _with_branches(layout, branches, builder.position)
+            token_ids = torch.cat([token_ids, branches.tokens.flatten(1)], dim=1)
+            slots = torch.cat([slots, torch.arange(first, layout.semantic_positions.shape[-1])])
+            answers = _targets(branches, first)
+        return ModelInputs(layout, token_ids, slots, Photographs(views.images), patches), answers
+
+    def _branches(self, dialogues: Sequence[Sequence[QuestionAnswer]]) -> _Branches:
+        most = max(len(dialogue) for dialogue in dialogues)
+        encoded = [[self._encode(pair) for pair in dialogue] for dialogue in dialogues]
+        length = max(len(ids) for dialogue in encoded for ids, _ in dialogue)
+        tokens = torch.full((len(dialogues), most, length), self.padding)
+        before, complete = torch.zeros(2, len(dialogues), most, dtype=torch.long)
+        for i, dialogue in enumerate(encoded):
+            for j, (ids, start) in enumerate(dialogue):
+                tokens[i, j, : len(ids)] = torch.tensor(ids)
+                before[i, j], complete[i, j] = start, len(ids)
+        return _Branches(tokens, before, complete)
+
+    def _encode(self, pair: QuestionAnswer) -> tuple[list[int], int]:
+        """Tokens of question and answer as inference splits them, and how many stand before the answer."""
+        encode = self.tokenizer.encode
+        question = encode(pair.question + words.QUESTION_END) + encode(words.ANSWER_START)
+        return [*question, *encode(pair.answer), self.tokenizer.token_id(words.TURN_END)], len(question)
+
+
+_OPENINGS = {
+    Opening.RECONSTRUCTION: words.TURN_START + words.RECONSTRUCTION_REQUEST,
+    Opening.CHAT: words.SYSTEM_PROMPT,
+    Opening.CHAT_WITH_REQUEST: words.SYSTEM_PROMPT + words.RECONSTRUCTION_REQUEST,
+}
+
+
+def _stacked(images: tuple[SemanticImages, ...]) -> SemanticPatches:
+    return SemanticPatches(
+        torch.stack([sample.patches for sample in images]), images[0].rows, images[0].cols
+    )
+
+
+def _with_branches(layout: Layout, branches: _Branches, position: int) -> Layout:
+    """Append one causal block for each question, each hiding those before it."""
+    _, count, length = branches.tokens.shape
+    blocks = tuple(Block(length, 0, causal=True, num_hidden=i * length) for i in range(count))
+    run = torch.arange(position, position + length).repeat(count).expand(3, -1)
+    semantic = torch.cat([layout.semantic_positions, run], dim=1)
+    return Layout(layout.blocks + blocks, semantic, layout.geometric_positions)
+
+
+def _targets(branches: _Branches, first: int) -> AnswerTargets:
+    """Every position but the last of a branch predicts the token after it."""
+    batch, count, length = branches.tokens.shape
+    place = torch.arange(length - 1)
+    slots = first + torch.arange(count)[:, None] * length + place
+    follows = place + 1
+    is_answer = (follows >= branches.num_before_answer[..., None]) & (follows < branches.num_all[..., None])
+    # Only places that predict an answer token somewhere in the batch need logits.
+    needed = is_answer.any(dim=0).flatten()
+    return AnswerTargets(
+        slots.flatten()[needed],
+        branches.tokens[:, :, 1:].flatten(1)[:, needed],
+        is_answer.flatten(1)[:, needed],
+    )

@@ -1,0 +1,106 @@
+"""Batches of the synthetic world, drawn by a curriculum."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from g2vlm.data.splits import Split
+from g2vlm.data.synthetic import ViewShape
+from g2vlm.inputs.semantic import SemanticPreparation
+from g2vlm.model.config import ViewAttention
+from g2vlm.training.augmentation import augmented
+from g2vlm.training.batches import TrainingBatch
+from g2vlm.training.losses import GeometryTarget
+from g2vlm.training.pictures import Pictures, PictureStore, render_pictures
+from g2vlm.training.recipe import Phase, Recipe, SyntheticData, World
+from g2vlm.training.sequences import Opening, SequenceBuilder, ViewSet
+from g2vlm.training.stages import Stage
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The choices of one batch."""
+
+    world: World
+    seeds: tuple[int, ...]
+    views: tuple[int, ...]
+    """Which of the rendered views, in order."""
+    shape: ViewShape
+    """What is rendered."""
+    view_attention: ViewAttention
+    opening: Opening
+
+
+class SyntheticSource:
+    """Batch k of a recipe: a function of the recipe, its seed and k.
+
+    Args:
+        recipe: one with synthetic data.
+        builder: lays samples out as sequences.
+        preparation: of the semantic images.
+        store: where pictures of rooms that return are kept; None renders them again and again.
+        split: which rooms are visited.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        builder: SequenceBuilder,
+        preparation: SemanticPreparation,
+        store: Path | None = None,
+        split: Split = Split.TRAIN,
+    ) -> None:
+        assert isinstance(recipe.data, SyntheticData)
+        self.recipe, self.data = recipe, recipe.data
+        self.builder, self.preparation, self.split = builder, preparation, split
+        self.store = None if store is None or recipe.data.num_rooms is None else PictureStore(store)
+
+    def __getitem__(self, index: int) -> TrainingBatch:
+        """Render (or read) and lay out one micro-batch."""
+        rng = np.random.default_rng((self.recipe.seed, index))
+        draw = self.draw(index, rng)
+        pictures = self._pictures(draw)
+        images = augmented(pictures.images, self.data.augmentation, rng)
+        if self.recipe.stage.has_language:
+            raise NotImplementedError
+        inputs, answers = self.builder.build(ViewSet(images), draw.opening, draw.view_attention)
+        geometry = None
+        if self.recipe.stage.has_geometry:
+            valid = torch.ones_like(pictures.depth, dtype=torch.bool)
+            geometry = GeometryTarget(pictures.points_world, valid, pictures.T_world_camera)
+        return TrainingBatch(inputs, geometry, answers)
+
+    def draw(self, index: int, rng: np.random.Generator) -> Draw:
+        """The choices of batch `index`."""
+        recipe, data = self.recipe, self.data
+        phase = data.phase_at(index // recipe.batching.accumulate)
+        views = int(rng.choice(phase.views))
+        patch = self.builder.config.geometric_encoder.patch_size
+        width = int(rng.choice(data.widths))
+        height = max(1, round(width * float(rng.choice(data.aspects)) / patch)) * patch
+        size = max(1, recipe.batching.tokens // (views * (height // patch) * (width // patch)))
+        rendered = views if data.num_rooms is None else max(views, data.rendered_views)
+        one_block = rng.random() < recipe.batching.global_share
+        opening = Opening.CHAT
+        if recipe.stage is Stage.GEOMETRY and rng.random() >= data.language_prompts:
+            opening = Opening.RECONSTRUCTION
+        return Draw(
+            phase.worlds[int(rng.integers(len(phase.worlds)))],
+            self._seeds(size, rng),
+            tuple(map(int, rng.permutation(rendered)[:views])),
+            ViewShape(rendered, height, width),
+            ViewAttention.GLOBAL if one_block else ViewAttention.CAUSAL,
+            opening,
+        )
+
+    def _seeds(self, size: int, rng: np.random.Generator) -> tuple[int, ...]:
+        first, end = self.split.value
+        if self.data.num_rooms is not None:
+            end = first + self.data.num_rooms
+        return tuple(map(int, rng.integers(first, end, size=size)))
+
+    def _pictures(self, draw: Draw) -> Pictures:
+        load = render_pictures if self.store is None else self.store.load
+        return load(draw.world, draw.seeds, draw.shape).views(draw.views)
