@@ -37,6 +37,7 @@ COMMANDS = {
     "chat": Command("g2vlm.cli.chat", "answer questions about photos or a video"),
     "download": Command("g2vlm.cli.download", "fetch a checkpoint from the hub, or check one fetched before"),
     "info": Command("g2vlm.cli.info", "say what a checkpoint holds: parts, sizes, missing and extra keys"),
+    "eval": Command("g2vlm.cli.eval", "measure a checkpoint on a benchmark, or put results side by side"),
     "demo": Command("g2vlm.cli.demo", "the whole way on the example images, with this installation alone"),
     "bench": Command("g2vlm.cli.bench", "measure speed and memory beside the machine's own limits"),
     "doctor": Command("g2vlm.cli.doctor", "check this machine and installation"),

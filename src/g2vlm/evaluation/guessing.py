@@ -1,15 +1,17 @@
 """Guesses from statistics alone: what a model scores that learned the answers and ignores the photos.
 
-A blind run of a trained model can do worse than its knowledge, because grey photos or no photos are unlike its
-training. These guesses cannot be thrown off that way. They know the questions' families and the right answers
-of all other scenes of the benchmark.
+A blind run of a trained model can do worse than its knowledge, because grey photos or no photos are unlike
+its training. These guesses cannot be thrown off that way. They know the questions' families and the right
+answers of all other scenes of the benchmark.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from g2vlm.evaluation.metrics.answers import asked_unit, is_within, mean_relative_accuracy
+import numpy as np
+
+from g2vlm.evaluation.metrics.answers import TOLERANCE, asked_unit, is_within, mean_relative_accuracy
 from g2vlm.evaluation.records import AnswerRecord
 
 GUESS = "guess"
@@ -17,20 +19,35 @@ GUESS = "guess"
 _PRIOR = 4.0
 """Appearances at chance that a choice is credited with before it is counted: rare texts teach nothing."""
 _LETTERS = "ABCDEFGHIJ"
+_CANDIDATES = 500
+"""Constants that are tried as the guess of a kind of number."""
 
 
-@dataclass(frozen=True)
 class _Numbers:
-    """Right numbers of one kind of question by scene."""
+    """Right numbers of one kind of question."""
 
-    values: tuple[tuple[int, float], ...]
+    def __init__(self) -> None:
+        self._values: list[float] = []
+        self._owners: list[int] = []
 
-    def best_without(self, scene: int) -> float | None:
-        """The answer of another scene that lies within 25 % of most other scenes' answers."""
-        others = [value for owner, value in self.values if owner != scene]
-        if not others:
-            return None
-        return max(others, key=lambda guess: (sum(is_within(guess, true) for true in others), -guess))
+    def add(self, scene: int, value: float) -> None:
+        """Take note of a right number."""
+        self._values.append(value)
+        self._owners.append(scene)
+
+    def best_without(self, scenes: int) -> list[float | None]:
+        """For each scene the constant within 25 % of most answers of the other scenes."""
+        values, owners = np.array(self._values), np.array(self._owners)
+        tried = np.unique(values)
+        if len(tried) > _CANDIDATES:
+            tried = np.unique(np.quantile(values, np.linspace(0, 1, _CANDIDATES), method="nearest"))
+        hits = np.abs(tried[:, None] - values) <= (TOLERANCE + 1e-9) * np.abs(values)
+        own = np.zeros((len(tried), scenes))
+        np.add.at(own.T, owners, hits.T)
+        others = hits.sum(axis=1, keepdims=True) - own
+        best = tried[others.argmax(axis=0)]
+        alone = np.bincount(owners, minlength=scenes) == len(values)
+        return [None if alone[scene] else float(best[scene]) for scene in range(scenes)]
 
 
 def guesses(answers: Sequence[Sequence[AnswerRecord]]) -> list[tuple[AnswerRecord, ...]]:
@@ -44,7 +61,7 @@ def guesses(answers: Sequence[Sequence[AnswerRecord]]) -> list[tuple[AnswerRecor
         was right among the appearances in the family; a number is the best constant of family and unit.
     """
     wins: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
-    numbers: dict[tuple[str, str | None], list[tuple[int, float]]] = defaultdict(list)
+    numbers: dict[tuple[str, str | None], _Numbers] = defaultdict(_Numbers)
     for scene, records in enumerate(answers):
         for record in records:
             if record.is_choice:
@@ -53,7 +70,8 @@ def guesses(answers: Sequence[Sequence[AnswerRecord]]) -> list[tuple[AnswerRecor
                     count[0] += letter == record.truth
                     count[1] += 1
             else:
-                numbers[_kind(record)].append((scene, float(record.truth)))
+                numbers[_kind(record)].add(scene, float(record.truth))
+    constants = {kind: known.best_without(len(answers)) for kind, known in numbers.items()}
     totals = {key: [sum(column) for column in zip(*own.values(), strict=True)] for key, own in wins.items()}
 
     def rate(record: AnswerRecord, choice: str, scene: int) -> float:
@@ -69,7 +87,7 @@ def guesses(answers: Sequence[Sequence[AnswerRecord]]) -> list[tuple[AnswerRecor
             return replace(
                 record, sight=GUESS, answer=letter, read=letter, is_right=letter == record.truth, mra=None
             )
-        value = _Numbers(tuple(numbers[_kind(record)])).best_without(scene)
+        value = constants[_kind(record)][scene]
         true, text = float(record.truth), "" if value is None else f"{value:g}"
         return replace(
             record,

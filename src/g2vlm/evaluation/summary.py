@@ -180,10 +180,14 @@ def question_figures(records: Sequence[SceneRecord]) -> list[Figure]:
                 f"families/{family}/{kind}/{sight}",
                 f"{family}, {kind} ({sight})",
                 answers,
-                lambda a, wanted=(family, is_choice): (a.family, a.is_choice) == wanted,
+                _of(family, is_choice),
                 lambda a: float(a.is_right),
             )
     return figures + _gains(per_sight)
+
+
+def _of(family: str, is_choice: bool) -> Chosen:
+    return lambda answer: answer.family == family and answer.is_choice == is_choice
 
 
 def _accuracy(

@@ -35,8 +35,8 @@ class PointErrors:
     """Distances between two surfaces, unit of the truth."""
 
     accuracy: float
-    """Mean distance from a predicted point to the nearest true one: small also for a prediction that collapsed
-    onto a bit of the surface, so it means nothing without completeness."""
+    """Mean distance from a predicted point to the nearest true one: small also for a prediction that
+    collapsed onto a bit of the surface, so it means nothing without completeness."""
     completeness: float
     """Mean distance from a true point to the nearest predicted one."""
     accuracy_median: float

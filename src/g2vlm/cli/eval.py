@@ -1,0 +1,255 @@
+"""`g2vlm eval`: measure a checkpoint on a benchmark, or put results side by side."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import tyro
+
+from g2vlm import __version__
+from g2vlm.cli.terminal import reserved_stdout, say, write_json
+from g2vlm.data.splits import Split
+from g2vlm.errors import InputError
+from g2vlm.evaluation.asking import Sight
+from g2vlm.evaluation.benchmarks.synthetic import World
+from g2vlm.evaluation.records import Journal, SceneRecord
+from g2vlm.evaluation.registry import BENCHMARKS, Request, build_benchmark
+from g2vlm.evaluation.report import format_report, format_result
+from g2vlm.evaluation.results import (
+    CheckpointIdentity,
+    EvaluationResult,
+    fingerprint,
+    read_result,
+    write_result,
+)
+from g2vlm.evaluation.runner import RunOptions
+from g2vlm.evaluation.runner import run as run_benchmark
+from g2vlm.evaluation.summary import geometry_figures, question_figures
+from g2vlm.model.config import ViewAttention
+
+if TYPE_CHECKING:
+    from g2vlm.evaluation.trials import Benchmark
+    from g2vlm.inference.pipeline import Model
+
+RESULTS = Path("outputs/eval")
+SECONDS_BETWEEN_LINES = 10.0
+EnumT = TypeVar("EnumT", bound=Enum)
+
+
+class What(Enum):
+    """The halves of an evaluation."""
+
+    GEOMETRY = "geometry"
+    QUESTIONS = "questions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measure a checkpoint, or put stored results side by side.
+
+    Finished scenes are kept in a journal: the same command after an interruption goes on where it stopped.
+    """
+
+    benchmark: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="BENCHMARK")]] = None
+    """synthetic, or one that needs --data_path; `g2vlm eval list` describes all."""
+    ckpt: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Checkpoint: a folder, a hub id, or g2vlm-tiny. Without it: the released one if it is in the cache or
+    the hub can be reached, else the bundled one."""
+    data_path: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Where the data of the benchmark lies; synthetic needs none."""
+    what: str = "geometry,questions"
+    """What is measured: geometry, questions, or both with a comma between."""
+    sights: str = ",".join(sight.value for sight in Sight)
+    """What the model is shown with each question, each in turn: full; no_geometry (without the geometric
+    expert's tokens); grey (plain grey photos); text_only (no photos)."""
+    first_seed: int = Split.TEST.value[0]
+    """Synthetic: seed of the first scene."""
+    num_scenes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Scenes; synthetic 200, others all."""
+    num_views: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Views of each scene; synthetic 4, others as their protocol says."""
+    num_questions: int = 8
+    """Synthetic: questions about each scene."""
+    world: World = World.FULL
+    """Synthetic: full variation, or the easy part of the curriculum."""
+    allow_train_seeds: bool = False
+    """Synthetic: do not refuse seeds that models are trained on."""
+    width: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Image width that the model works at, a multiple of its patches; its own if not given."""
+    max_new_tokens: int = 100
+    """Longest answer, in tokens."""
+    device: str = "auto"
+    """auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, mps."""
+    dtype: str = "auto"
+    """auto, bfloat16 or float32."""
+    view_attention: Annotated[ViewAttention | None, tyro.conf.arg(metavar="{global,causal}")] = None
+    """global or causal; without it: what the checkpoint says."""
+    save_path: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """JSON file for the result; the journal lies beside it. Without it: under outputs/eval, named by
+    everything the figures depend on."""
+    json: bool = False
+    """Print the result as one JSON object to stdout instead of tables."""
+    report: tuple[Path, ...] = ()
+    """Measure nothing: print stored results, one in full or several side by side."""
+
+    def chosen(self, text: str, kind: type[EnumT]) -> tuple[EnumT, ...]:
+        """Values of an enum from words with commas.
+
+        Raises:
+            InputError: an unknown word, or none.
+        """
+        known = {member.value: member for member in kind}
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        wrong = [word for word in words if word not in known]
+        if wrong or not words:
+            got = ", ".join(wrong) or "nothing"
+            raise InputError(f"Expected some of {', '.join(map(str, known))} with commas between, got {got}.")
+        return tuple(known[word] for word in dict.fromkeys(words))
+
+    def run_options(self) -> RunOptions:
+        """What is done with each scene."""
+        parts = self.chosen(self.what, What)
+        sights = self.chosen(self.sights, Sight) if What.QUESTIONS in parts else ()
+        if self.max_new_tokens < 1:
+            raise InputError(f"Expected --max_new_tokens of at least 1, got {self.max_new_tokens}.")
+        return RunOptions(What.GEOMETRY in parts, sights, self.max_new_tokens)
+
+    def request(self, width: int, patch: int) -> Request:
+        """What is asked of the benchmark."""
+        names = {field.name for field in dataclasses.fields(Request)} - {"width", "patch"}
+        return Request(width=width, patch=patch, **{name: getattr(self, name) for name in names})
+
+
+def run(options: Options) -> int:
+    """Measure or report."""
+    with reserved_stdout() as out:
+        if options.report:
+            results = [read_result(path) for path in options.report]
+            out.write(format_report(results))
+            return 0
+        if options.benchmark == "list":
+            out.write(_listing())
+            return 0
+        result = _evaluate(options)
+        if options.json:
+            write_json(out, result.to_json())
+        else:
+            out.write(format_result(result))
+    return 0
+
+
+def _listing() -> str:
+    lines = [f"{name}: {entry.summary}" for name, entry in BENCHMARKS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _evaluate(options: Options) -> EvaluationResult:
+    if options.benchmark is None:
+        raise InputError(f"Expected a benchmark ({', '.join(BENCHMARKS)}) or --report FILES, got neither.")
+    doing = options.run_options()
+    build_benchmark(options.benchmark, options.request(14, 14))  # mistakes come out before anything is loaded
+    name, model = _load(options)
+    benchmark = build_benchmark(
+        options.benchmark,
+        options.request(model.config.image_width, model.config.geometric_encoder.patch_size),
+    )
+    settings = _settings(benchmark, model, doing)
+    identity = CheckpointIdentity(name, fingerprint(model.folder))
+    target = _target(options, benchmark, settings, identity)
+    journal = Journal(
+        target.with_suffix(".jsonl"),
+        {"task": benchmark.task, "checkpoint": identity.fingerprint, "settings": settings},
+    )
+    records = _measure(benchmark, model, journal, doing)
+    result = EvaluationResult(
+        task=benchmark.task,
+        checkpoint=identity,
+        package_version=__version__,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        settings=settings,
+        num_scenes=len(records),
+        failures=tuple((record.scene, record.failure) for record in records if record.failure),
+        figures=(*geometry_figures(records), *question_figures(records)),
+        seconds=round(sum(sum(record.seconds.values()) for record in records), 1),
+    )
+    write_result(result, target)
+    say(f"result: {target}")
+    return result
+
+
+def _load(options: Options) -> "tuple[str, Model]":
+    import g2vlm
+    from g2vlm.checkpoints.hub import choose_checkpoint
+    from g2vlm.model.precision import choose_placement
+
+    placement = choose_placement(options.device, options.dtype)
+    choice = choose_checkpoint(options.ckpt)
+    say(f"checkpoint: {choice}")
+    say(f"device: {placement.device}, {placement.precision.value}")
+    model = g2vlm.load(
+        choice.folder, device=options.device, dtype=options.dtype, view_attention=options.view_attention
+    )
+    if options.width is not None:
+        model.network.config = dataclasses.replace(model.network.config, image_width=options.width)
+    # A folder is known by its last part: results travel, paths of this machine need not.
+    return Path(choice.name).name if Path(choice.name).exists() else choice.name, model
+
+
+def _settings(benchmark: "Benchmark", model: "Model", doing: RunOptions) -> dict[str, Any]:
+    settings = {
+        **benchmark.settings,
+        "geometry": doing.geometry,
+        "sights": [sight.value for sight in doing.sights],
+        "max_new_tokens": doing.max_new_tokens,
+        "image_width": model.config.image_width,
+        "view_attention": model.view_attention.value,
+        "dtype": model.placement.precision.value,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain
+
+
+def _target(
+    options: Options, benchmark: "Benchmark", settings: dict[str, Any], identity: CheckpointIdentity
+) -> Path:
+    if options.save_path is not None:
+        if options.save_path.suffix != ".json":
+            raise InputError(f"Expected --save_path to end in .json, got {options.save_path}.")
+        return options.save_path
+    text = json.dumps([benchmark.task, identity.fingerprint, settings], sort_keys=True)
+    return RESULTS / f"{benchmark.task}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+
+
+def _measure(
+    benchmark: "Benchmark", model: "Model", journal: Journal, doing: RunOptions
+) -> tuple[SceneRecord, ...]:
+    if journal.records:
+        say(f"{len(journal.records)} scenes are done already: {journal.path}")
+    try:
+        return run_benchmark(benchmark, model, journal, doing, _Progress())
+    except KeyboardInterrupt:
+        say(f"\n{len(journal.records)} scenes are done: the same command goes on from there")
+        raise
+
+
+class _Progress:
+    """A line on stderr every few seconds, and at the end."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._count = 0
+
+    def __call__(self, done: int, total: int, record: SceneRecord) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if done < total and now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        each = (now - self._start) / self._count
+        say(f"{done} of {total} scenes, {each:.2f} s each, {each * (total - done) / 60:.1f} min to go")

@@ -1,0 +1,80 @@
+"""All benchmarks by name."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from g2vlm.data.splits import Split
+from g2vlm.errors import InputError
+from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark, World
+from g2vlm.evaluation.trials import Benchmark
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of a benchmark; each benchmark reads what concerns it."""
+
+    width: int
+    """The model's image width in pixels."""
+    patch: int
+    """Side of the model's patches in pixels."""
+    data_path: Path | None = None
+    """Where the data lies, for benchmarks that need any."""
+    first_seed: int = Split.TEST.value[0]
+    num_scenes: int | None = None
+    """At most so many scenes; the benchmark's own number if None."""
+    num_views: int | None = None
+    """Views of a scene; the benchmark's own number if None."""
+    num_questions: int = 8
+    world: World = World.FULL
+    allow_train_seeds: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A benchmark that can be asked for."""
+
+    summary: str
+    """One line."""
+    build: Callable[[Request], Benchmark]
+    layout: str = ""
+    """What `data_path` must hold; empty where no data is needed."""
+
+
+def _synthetic(request: Request) -> Benchmark:
+    return SyntheticBenchmark(
+        width=request.width,
+        patch=request.patch,
+        first_seed=request.first_seed,
+        num_scenes=200 if request.num_scenes is None else request.num_scenes,
+        num_views=4 if request.num_views is None else request.num_views,
+        num_questions=request.num_questions,
+        world=request.world,
+        allow_train_seeds=request.allow_train_seeds,
+    )
+
+
+BENCHMARKS: dict[str, Entry] = {
+    "synthetic": Entry("rendered rooms that no model was trained on: geometry and questions", _synthetic),
+}
+"""In the order in which they are listed."""
+
+
+def build_benchmark(name: str, request: Request) -> Benchmark:
+    """Make a benchmark by name.
+
+    Raises:
+        InputError: no such benchmark, or its data is missing; the message says which layout is expected.
+    """
+    entry = BENCHMARKS.get(name.replace("-", "_"))
+    if entry is None:
+        close = difflib.get_close_matches(name, BENCHMARKS, n=1)
+        hint = f": did you mean {close[0]}?" if close else "."
+        raise InputError(f"Expected a benchmark ({', '.join(BENCHMARKS)}), got {name!r}{hint}")
+    if entry.layout and (request.data_path is None or not request.data_path.exists()):
+        given = (
+            "no --data_path" if request.data_path is None else f"{request.data_path}, which does not exist"
+        )
+        raise InputError(f"Expected the data of {name}: {entry.layout}; got {given}.")
+    return entry.build(request)
