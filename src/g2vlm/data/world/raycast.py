@@ -22,7 +22,8 @@ NEAR_M = 0.05
 _FAR_M = 1e6
 _PADDING = -1
 # About 0.4 MB per temporary: small enough for a core's cache, large enough to hide the cost of a call.
-_CHUNK_PAIRS = 512
+_CHUNK_PAIRS_CPU = 512
+_CHUNK_PAIRS_GPU = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,9 @@ def _pair_depths(
     linear = linear.transpose(0, 1)
     origin = cameras.origin.flatten(0, 1)[row].T[:, :, None]
     shape = rooms.shape[rays.scene[view], part]
+    chunk = _CHUNK_PAIRS_CPU if view.device.type == "cpu" else _CHUNK_PAIRS_GPU
     for kind in Shape:
-        for chosen in (shape == kind).nonzero()[:, 0].split(_CHUNK_PAIRS):
+        for chosen in (shape == kind).nonzero()[:, 0].split(chunk):
             direction = (linear[:, chosen].reshape(-1, 3) @ grid).view(3, len(chosen), TILE * TILE)
             depth[chosen] = enter_distance(kind, origin[:, chosen], direction)
     return depth

@@ -19,7 +19,7 @@ _Triple = tuple[Tensor, Tensor, Tensor]
 # Columns of a material row (`palette.Material.row`): three colours, texture, scale, turn, offset, glow.
 _TEXTURE, _SCALE, _TURN, _OFFSET_U, _OFFSET_V, _GLOW = range(9, 15)
 _LAMP_RADIUS_M = 0.15
-_SHADOW_CHUNK = 4096
+_SHADOW_CHUNK = 1024
 
 
 class Surfaces:
