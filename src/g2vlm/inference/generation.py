@@ -39,7 +39,6 @@ class Generator:
         self._end = end_token
         self._per_look = 1 if network.device.type == "cpu" else PASSES_PER_LOOK
 
-    @torch.inference_mode()
     def run(self, start: Continuation, limit: int, watch: Stopwatch) -> Iterator[list[list[int]]]:
         """Yield, look by look, the choices of the passes since the last look: one list a pass, one id a row.
 
@@ -54,9 +53,7 @@ class Generator:
         step = "prefill_s"
         for count in range(1, limit + 1):
             with watch.measure(step):
-                outputs = self._network(inputs, Wants(logit_slots=slot), start.cache)
-                assert outputs.logits is not None
-                chosen = self._choose(outputs.logits[:, -1])
+                chosen = self._pass(inputs, slot, start.cache)
                 pending.append(chosen)
                 look = count == limit or len(pending) >= self._per_look or count == 1
                 found = torch.stack(pending).tolist() if look else []
@@ -70,10 +67,20 @@ class Generator:
             positions = positions + 1
             slot, step = torch.zeros_like(slot), "decode_s"
 
+    # Not on `run`: the decorator knows a generator only where nothing else, such as a type checker, wraps it.
+    @torch.inference_mode()
+    def _pass(
+        self, inputs: ModelInputs, slot: Int[Tensor, "1"], cache: KeyValueCache
+    ) -> Int[Tensor, " batch"]:
+        """Read the tokens of one pass and choose the next of each row."""
+        outputs = self._network(inputs, Wants(logit_slots=slot), cache)
+        assert outputs.logits is not None
+        return self._choose(outputs.logits[:, -1])
+
     def _next(self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"]) -> ModelInputs:
         """The inputs of a pass over one token of each row."""
         device = tokens.device
         where = positions[:, None, None].expand(-1, 3, 1)
-        nothing = torch.empty(3, 0, dtype=torch.long, device=device)
+        nothing = torch.empty(len(tokens), 3, 0, dtype=torch.long, device=device)
         layout = Layout((Block(1, 0, causal=True),), where, nothing)
         return ModelInputs(layout, tokens[:, None], torch.zeros(1, dtype=torch.long, device=device))

@@ -134,7 +134,7 @@ class PromptBuilder:
         layout = Layout(
             (Block(length, 0, causal=True),),
             place[:, None].expand(-1, 3, -1).to(self.device),
-            torch.empty(3, 0, dtype=torch.long, device=self.device),
+            torch.empty(len(rows), 3, 0, dtype=torch.long, device=self.device),
         )
         inputs = ModelInputs(layout, ids.to(self.device), torch.arange(length, device=self.device))
         return Prompt(inputs, position + length), padding
