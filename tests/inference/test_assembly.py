@@ -12,9 +12,10 @@ from g2vlm.model.network import GeometryPrediction
 FOCAL = 90.0
 
 
-def photos() -> tuple[Photo, ...]:
-    wide, tall = Image.new("RGB", (112, 56), (10, 200, 30)), Image.new("RGB", (56, 112), (90, 0, 7))
-    return Photo(wide, "wide.png", None), Photo(tall, "tall.png", 1.5)
+def photos(*, tall: bool = False) -> tuple[Photo, ...]:
+    first = Image.new("RGB", (112, 56), (10, 200, 30))
+    second = Image.new("RGB", (56, 112) if tall else (224, 112), (90, 0, 7))
+    return Photo(first, "first.png", None), Photo(second, "second.png", 1.5)
 
 
 def prediction(views: int, height: int, width: int, *, logits: bool = False) -> GeometryPrediction:
@@ -32,9 +33,9 @@ def prediction(views: int, height: int, width: int, *, logits: bool = False) -> 
 def test_a_scene_names_its_views_and_recovers_their_cameras() -> None:
     images = prepare_geometric(photos(), width=112)
     scene = assemble_scene(prediction(2, 56, 112), images, photos())
-    assert [view.name for view in scene.views] == ["wide.png", "tall.png"]
+    assert [view.name for view in scene.views] == ["first.png", "second.png"]
     assert [view.time_s for view in scene.views] == [None, 1.5]
-    assert [view.original_size for view in scene.views] == [(112, 56), (56, 112)]
+    assert [view.original_size for view in scene.views] == [(112, 56), (224, 112)]
     for view in scene.views:
         expected = [[FOCAL, 0, 55.5], [0, FOCAL, 27.5], [0, 0, 1]]
         np.testing.assert_allclose(view.K, expected, atol=0.05)
@@ -44,8 +45,8 @@ def test_a_scene_names_its_views_and_recovers_their_cameras() -> None:
 
 
 def test_padding_is_not_part_of_the_scene() -> None:
-    images = prepare_geometric(photos(), width=112, fit=Fit.PAD)
-    scene = assemble_scene(prediction(2, 56, 112, logits=True), images, photos())
+    images = prepare_geometric(photos(tall=True), width=112, fit=Fit.PAD)
+    scene = assemble_scene(prediction(2, 56, 112, logits=True), images, photos(tall=True))
     tall = scene.views[1]
     assert 0 < tall.valid.sum() < tall.valid.size
     assert np.array_equal(tall.valid, images.valid[1].numpy())

@@ -298,3 +298,33 @@ def test_residual_streams_stay_in_float32_in_a_bfloat16_network() -> None:
             assert stream.dtype is torch.float32
             # A sum that had been rounded on the way would survive another rounding unchanged.
             assert not torch.equal(stream, stream.bfloat16().float())
+
+
+def test_questions_hidden_from_each_other_equal_each_alone(mixture: Mixture) -> None:
+    """Several questions about the same photos in one pass, each blind to those before it."""
+    beginning = prompt(one_block=True)[:-1]
+    first = layout_of(beginning)
+    sizes = first.semantic_positions.shape[1], first.geometric_positions.shape[1]
+    streams = Streams(normal(sizes[0], batch=2), normal(sizes[1], 1, batch=2))
+    questions = [normal(3, seed, batch=2) for seed in (5, 6, 7)]
+    place = torch.arange(40, 43).expand(3, -1)
+
+    def run(fed: list[Tensor]) -> Streams:
+        blocks = tuple(Block(3, 0, causal=True, num_hidden=3 * i) for i in range(len(fed)))
+        positions = torch.cat([first.semantic_positions, *[place] * len(fed)], dim=1)
+        layout = Layout((*first.blocks, *blocks), positions, first.geometric_positions)
+        return mixture(Streams(torch.cat([streams.semantic, *fed], dim=1), streams.geometric), layout)
+
+    together = run(questions)
+    for i, question in enumerate(questions):
+        alone = run([question])
+        answer = together.semantic[:, sizes[0] + 3 * i : sizes[0] + 3 * (i + 1)]
+        assert_close(answer, alone.semantic[:, sizes[0] :])
+        assert_close(together.geometric, alone.geometric)
+
+
+def test_hidden_tokens_and_a_cache_do_not_go_together(mixture: Mixture) -> None:
+    blocks = (Block(2, 0, causal=True), Block(2, 0, causal=True, num_hidden=2))
+    layout = Layout(blocks, torch.zeros(3, 4).long(), torch.zeros(3, 0).long())
+    with pytest.raises(ValueError, match="without a cache"):
+        mixture(Streams(normal(4), normal(0)), layout, KeyValueCache(CacheShape.of(CONFIG), 9))
