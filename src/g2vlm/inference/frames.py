@@ -149,15 +149,24 @@ class FramePreparer:
         self.width, self.patch, self.fit = width, patch, fit
         self._canvas: Image.Image | None = None
 
+    def begin(self, first: Photo) -> None:
+        """Let the first frame decide the size of all, if that has not happened yet.
+
+        Raises:
+            InputError: it is too flat.
+        """
+        if self._canvas is None:
+            size = canvas_size(first.image.size, width=self.width, patch=self.patch)
+            self._canvas = Image.new("RGB", size)
+
     def __call__(self, photos: list[Photo]) -> GeometricImages:
         """Prepare some frames; at least one.
 
         Raises:
             InputError: the very first frame is too flat.
         """
-        if self._canvas is None:
-            size = canvas_size(photos[0].image.size, width=self.width, patch=self.patch)
-            self._canvas = Image.new("RGB", size)
+        self.begin(photos[0])
+        assert self._canvas is not None
         # A blank image of the common size stands first, so that it decides as the first frame did.
         both = [Photo(self._canvas, "canvas"), *photos]
         images = prepare_geometric(both, width=self.width, patch=self.patch, fit=self.fit)
