@@ -11,13 +11,15 @@ from g2vlm.bench.limits import (
     MAX_ROWS,
     bandwidth,
     compose,
+    int8_available,
+    kind_of,
     name_of,
     probe,
     probes,
     stream_probes,
 )
 from g2vlm.bench.timing import median, stopwatch, take_turns
-from g2vlm.bench.work import Attention, Format, Product
+from g2vlm.bench.work import Attention, Format, Product, through_int8
 from g2vlm.model.precision import choose_placement
 
 PLACEMENT = choose_placement("cpu", "bfloat16")
@@ -64,6 +66,15 @@ def test_probes_run(step: Product | Attention) -> None:
     seconds = probe(step, PLACEMENT)()
     assert math.isfinite(seconds)
     assert seconds > 0
+
+
+@pytest.mark.skipif(not int8_available(PLACEMENT), reason="this CPU build has no integer products")
+def test_integer_products_are_a_way_to_float32() -> None:
+    work = through_int8(Counter({PRODUCT: 2, HEAD: 5, ATTENTION: 1}))
+    integer = Product(4, 8, 16, Format.INT8)
+    assert work == Counter({PRODUCT: 2, integer: 15, ATTENTION: 1})
+    assert kind_of(integer) == "matrix_int8"
+    assert probe(integer, PLACEMENT)() > 0
 
 
 def test_every_step_has_a_probe_of_its_own() -> None:

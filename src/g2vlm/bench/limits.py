@@ -21,6 +21,7 @@ MAX_ROWS = 8192
 MAX_QUERIES = 4096
 """Likewise for the queries of an attention call: fewer sequences where there are several, fewer queries over
 all the keys where there is one."""
+CPU = torch.device("cpu")
 MIN_FLOPS = 2e9
 """A step is repeated until it has done this much (at most `MAX_LOOPS` times), so that the clock can tell."""
 MAX_LOOPS = 100
@@ -35,6 +36,9 @@ def name_of(step: Step) -> str:
 
 def probe(step: Step, placement: Placement) -> Timed:
     """A timed call that does one step alone; buffers are made now and reused."""
+    if step.format is Format.INT8:
+        assert isinstance(step, Product)
+        return _int8_probe(step)
     dtype = torch.float32 if step.format is Format.FLOAT32 else placement.precision.dtype
     return (
         _product_probe(step, placement.device, dtype)
@@ -56,6 +60,31 @@ def _product_probe(step: Product, device: torch.device, dtype: torch.dtype) -> T
         for _ in range(loops):
             torch.mm(x, weight, out=out)
         return (now(device) - start) / loops * step.rows / rows
+
+    return run
+
+
+def int8_available(placement: Placement) -> bool:
+    """Whether this machine multiplies int8 matrices through oneDNN."""
+    on_cpu = placement.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return on_cpu and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+def _int8_probe(step: Product) -> Timed:
+    rows = min(step.rows, MAX_ROWS)
+    x = torch.randint(-127, 128, (rows, step.inner), dtype=torch.int8)
+    weight = torch.randint(-127, 128, (step.outer, step.inner), dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(weight, [rows, step.inner])
+    scale, zeros = torch.ones(step.outer), torch.zeros(step.outer, dtype=torch.int64)
+    multiply = torch.ops.onednn.qlinear_pointwise
+    loops = _loops(2 * rows * step.inner * step.outer)
+
+    @torch.inference_mode()
+    def run() -> float:
+        start = now(CPU)
+        for _ in range(loops):
+            multiply(x, 1.0, 0, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+        return (now(CPU) - start) / loops * step.rows / rows
 
     return run
 
@@ -98,7 +127,8 @@ class Limit:
     seconds: float
     """Sum over all steps of their own time."""
     rates: dict[str, float]
-    """FLOP/s over all steps of a kind: `matrix`, `matrix_float32`, `attention`, `attention_float32`."""
+    """FLOP/s over all steps of a kind: `matrix`, `matrix_float32`, `matrix_int8`, `attention`,
+    `attention_float32`."""
     best: dict[str, float]
     """FLOP/s of the fastest shape of each kind."""
 
@@ -109,9 +139,9 @@ class Limit:
 
 
 def kind_of(step: Step) -> str:
-    """`matrix` or `attention`, with `_float32` for the heads."""
+    """`matrix` or `attention`, with `_float32` for the heads, `_int8` for integer products."""
     kind = "matrix" if isinstance(step, Product) else "attention"
-    return kind if step.format is Format.TOWER else f"{kind}_float32"
+    return kind if step.format is Format.TOWER else f"{kind}_{step.format.value}"
 
 
 def compose(work: Work, samples: Mapping[str, tuple[float, ...]]) -> Limit:

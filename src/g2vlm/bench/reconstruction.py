@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from g2vlm.bench.limits import Limit, compose, kind_of, probes, stream_probes
+from g2vlm.bench.limits import Limit, compose, int8_available, kind_of, probes, stream_probes
 from g2vlm.bench.results import GIGA, Better, Figure, count_of
 from g2vlm.bench.session import Session
 from g2vlm.bench.timing import median, now, take_turns
-from g2vlm.bench.work import Work, flops, work_of
+from g2vlm.bench.work import Work, flops, through_int8, work_of
 
 RATE_LABELS = {
     "matrix": "matrix products",
@@ -61,13 +61,19 @@ def measure_reconstruction(session: Session) -> Iterator[Figure]:
             whole.append(now(session.device) - start)
             return session.model.timings["forward_s"]
 
-        calls = {"forward": forward, **probes(work, session.placement)}
+        faster = through_int8(work) if int8_available(session.placement) else work
+        calls = {"forward": forward, **probes(work | faster, session.placement)}
         samples = take_turns(calls, session.plan.repeats, session.plan.budget_s)
-        limit = compose(work, samples)
-        own = samples["forward"]
+        limit, own = compose(work, samples), samples["forward"]
         yield _against(limit, work, f"reconstruct/{views}/forward", f"forward pass of {count_of(views)}", own)
-        counted = tuple(whole[-len(own) :])
+        if faster is not work:
+            key, label = (
+                f"reconstruct/{views}/forward_int8",
+                "  the same, limit with the heads in int8 planes",
+            )
+            yield _against(compose(faster, samples), faster, key, label, own)
         label = f"photos of {count_of(views)} to a scene"
+        counted = tuple(whole[-len(own) :])
         yield _against(limit, work, f"reconstruct/{views}/whole", label, counted)
 
 

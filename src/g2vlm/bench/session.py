@@ -22,11 +22,12 @@ from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages
 from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.integer import Quantization, quantize_language_
 from g2vlm.model.network import G2VLM, Wants
 from g2vlm.model.precision import Placement, choose_placement
-from g2vlm.model.quantization import Quantization, quantize_language_
 
 WEIGHTS = "model.safetensors"
+LANGUAGE_PARTS = ("mixture", "language_head")
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,11 @@ class Session:
     def quantized_model(self) -> Model:
         """The same model with an int8 language side; all other weights are shared with `model`."""
         self.model.perceive(self.photos(1))  # loads what is still missing
-        shared = {id(parameter): parameter for parameter in self.model.network.parameters()}
-        network = copy.deepcopy(self.model.network, shared)
+        own = self.model.network
+        shared: dict[int, object] = {id(parameter): parameter for parameter in own.parameters()}
+        # Only what int8 replaces needs modules of its own.
+        shared |= {id(part): part for name, part in own.named_children() if name not in LANGUAGE_PARTS}
+        network = copy.deepcopy(own, shared)
         quantize_language_(network, Quantization.INT8)
         return Model(self.folder, network, self.placement, quantization=Quantization.INT8)
 

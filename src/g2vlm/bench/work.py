@@ -11,7 +11,7 @@ that nobody reads, say) may therefore come closer to its limit than a perfect co
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from g2vlm.model.config import (
@@ -32,6 +32,8 @@ class Format(Enum):
     """The precision chosen for the towers."""
     FLOAT32 = "float32"
     """The geometry heads, in every precision."""
+    INT8 = "int8"
+    """Integer products, through which float32 can be had on some CPUs."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,21 @@ def work_of(config: G2VLMConfig, read: Pass) -> Work:
     if read.logit_slots:
         work[Product(read.logit_slots, width, config.mixture.vocab_size)] += 1
     return work
+
+
+INT8_PRODUCTS = 3
+"""Integer products that hold a float32 one to fifteen bits: coarse by coarse, coarse by fine, fine by coarse."""
+
+
+def through_int8(work: Work) -> Work:
+    """The same work with every float32 product done as integer products."""
+    result: Work = Counter()
+    for step, count in work.items():
+        if isinstance(step, Product) and step.format is Format.FLOAT32:
+            result[replace(step, format=Format.INT8)] += INT8_PRODUCTS * count
+        else:
+            result[step] += count
+    return result
 
 
 def geometric_encoder_work(config: GeometricEncoderConfig, views: int, patches: int) -> Work:
