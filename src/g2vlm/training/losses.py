@@ -32,7 +32,7 @@ class GeometryLossWeights:
     global_: float = 1.0
     """Factor of the global (first-view-frame) points."""
     normal: float = 1.0
-    """Factor of the surface normals."""
+    """Factor of the surface normals; at 0 the term is not computed and reads 0."""
     camera: float = 0.2
     """Factor of the whole camera term."""
     translation: float = 100.0
@@ -159,25 +159,51 @@ def normal_loss(
         (corners[1], corners[1]),
         (corners[1], corners[0]),
     ]
-    p = [pred[..., rows, columns, :] for rows, columns in ring]
-    g = [target[..., rows, columns, :] for rows, columns in ring]
     m = [usable[..., rows, columns] for rows, columns in ring]
-    total = torch.zeros_like(p[0][..., 0])
+    pred_edges, true_edges = _cell_edges(pred), _cell_edges(target)
+    total: Tensor | None = None
     for k in range(4):
         before, after = (k - 1) % 4, (k + 1) % 4
-        pred_normal = torch.linalg.cross(p[after] - p[k], p[before] - p[k])
-        true_normal = torch.linalg.cross(g[after] - g[k], g[before] - g[k])
+        pred_normal = _cross(pred_edges[before], pred_edges[k])
+        true_normal = _cross(true_edges[before], true_edges[k])
         angle = _angle_between(pred_normal, true_normal).clamp(_MIN_ANGLE_RAD, _MAX_ANGLE_RAD)
         knee = _SMOOTH_ANGLE_RAD
         smooth = torch.where(angle < knee, angle.square() * (0.5 / knee), angle - 0.5 * knee)
-        total = total + torch.where(m[before] & m[k] & m[after], smooth, 0.0)
+        corner = torch.where(m[before] & m[k] & m[after], smooth, 0.0)
+        total = corner if total is None else total + corner
+    assert total is not None
     return total
 
 
-def _angle_between(a: Tensor, b: Tensor) -> Tensor:
+_Vector = tuple[Tensor, Tensor, Tensor]
+
+
+def _cell_edges(points: Tensor) -> list[_Vector]:
+    """Edges of every 2x2 cell, going around it from its top left corner, as separate components.
+
+    Vectors of three along the last axis are slow on every device: components are kept apart instead.
+    """
+    x, y, z = points.movedim(-1, 0).contiguous().unbind(0)
+
+    def edges(c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        across, down = c[..., 1:] - c[..., :-1], c[..., 1:, :] - c[..., :-1, :]
+        return across[..., :-1, :], down[..., 1:], -across[..., 1:, :], -down[..., :-1]
+
+    return list(zip(edges(x), edges(y), edges(z), strict=True))
+
+
+def _cross(a: _Vector, b: _Vector) -> _Vector:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+def _angle_between(a: _Vector, b: _Vector) -> Tensor:
     """Angle between vectors; a right angle, without gradient, where one of them vanishes."""
-    sine, cosine = _safe_norm(torch.linalg.cross(a, b)), (a * b).sum(dim=-1)
-    undefined = (sine == 0) & (cosine == 0)
+    x, y, z = _cross(a, b)
+    square = x * x + y * y + z * z
+    cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    parallel = square == 0
+    sine = torch.where(parallel, 0.0, torch.where(parallel, 1.0, square).sqrt())
+    undefined = parallel & (cosine == 0)
     return torch.atan2(torch.where(undefined, 1.0, sine), torch.where(undefined, 0.0, cosine))
 
 
@@ -256,9 +282,12 @@ def _geometry_loss(
     global_term = torch.zeros_like(local_term)
     if prediction.points_global is not None:
         global_term = weighted_l1(prediction.points_global.float() / size[..., None] * factor, true_global)
-    smooth = valid & ~depth_edge_mask(true_depth, weights.edge_threshold)
-    normal_term = _mean_normal_loss(normal_loss(aligned, true_local, smooth), has_exact_depth)
-    normal_term = normal_term / (4 * max(valid.shape[-2:]))
+    normal_term = torch.zeros_like(local_term)
+    # It is the costliest term: recipes that leave it out do not pay for it.
+    if weights.normal:
+        smooth = valid & ~depth_edge_mask(true_depth, weights.edge_threshold)
+        normal_term = _mean_normal_loss(normal_loss(aligned, true_local, smooth), has_exact_depth)
+        normal_term = normal_term / (4 * max(valid.shape[-2:]))
     poses = prediction.T_world_camera.float()
     poses = torch.cat([poses[..., :3], poses[..., 3:] * _column(scale) / _column(size)], dim=-1)
     translation, rotation = camera_loss(poses, true_poses, weights.huber_delta)
