@@ -23,6 +23,7 @@ from g2vlm.model.precision import choose_placement
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "cases.json").read_text())
+SLOW = pytest.mark.slow
 STEPS = 24
 TOLERANCE = 2e-5
 """Of the largest expected magnitude: ten times tighter than asked, ten times what was seen."""
@@ -101,12 +102,12 @@ def chat(network: G2VLM, prompts: PromptBuilder, images: GeometricImages, case: 
     cache = KeyValueCache(CacheShape.of(network.config.mixture), prompt.inputs.layout.num_tokens + 200)
     network(prompt.inputs, Wants(), cache)
     semantic_tokens = encoder.take().flatten(0, 1)
-    step = prompts.question(case.question, prompt.next_position)
+    step = prompts.text(prompts.question_ids(case.question), prompt.next_position)
     logits = []
     for _ in range(STEPS):
         last = torch.tensor([step.inputs.layout.num_tokens - 1])
         logits.append(network(step.inputs, Wants(logit_slots=last), cache).logits[0, -1])
-        step = prompts.token(int(logits[-1].argmax()), step.next_position)
+        step = prompts.text([int(logits[-1].argmax())], step.next_position)
     stacked = torch.stack(logits)
     return {
         "chat.vit_embeds[::27]": semantic_tokens[::27],
@@ -126,7 +127,10 @@ def network(small_checkpoint: Path) -> G2VLM:
     return load_network(small_checkpoint, choose_placement("cpu", "float32"))
 
 
-@pytest.fixture(scope="module", params=sorted(CASES))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=SLOW if name.startswith("photo") else ()) for name in sorted(CASES)],
+)
 def run(
     request: pytest.FixtureRequest, small_checkpoint: Path, computed_images: Path, network: G2VLM
 ) -> Iterator[Run]:
