@@ -5,7 +5,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from g2vlm.errors import InputError, OutputError
 from g2vlm.evaluation.geometry import GeometryScores
@@ -55,7 +55,7 @@ class SceneRecord:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
+    def from_json(cls, stored: dict[str, Any]) -> "SceneRecord":
         """Read what `to_json` wrote."""
         geometry = stored["geometry"]
         if geometry is not None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from g2vlm.checkpoints.files import WEIGHTS
 from g2vlm.errors import CheckpointError, InputError
@@ -86,7 +86,7 @@ class EvaluationResult:
         return {"schema_version": SCHEMA_VERSION, **stored}
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
+    def from_json(cls, stored: dict[str, Any]) -> "EvaluationResult":
         """Read a stored result.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -78,6 +78,7 @@ class Trial:
     """Questions."""
 
 
+@runtime_checkable
 class Benchmark(Protocol):
     """A list of scenes with truth."""
 

@@ -122,7 +122,7 @@ def asked_unit(question: str) -> str | None:
     return next((unit for unit in reversed(units) if unit in METRES or unit in DEGREES), None)
 
 
-def relative_error(value: float | None, true: float) -> float:
+def relative_error(value: int | float | None, true: int | float) -> float:
     """|value - true| / |true|; infinite for no answer, and for a wrong answer where the truth is zero."""
     if value is None or not math.isfinite(value):
         return math.inf
@@ -131,13 +131,13 @@ def relative_error(value: float | None, true: float) -> float:
     return abs(value - true) / abs(true)
 
 
-def is_within(value: float | None, true: float, tolerance: float = TOLERANCE) -> bool:
+def is_within(value: int | float | None, true: int | float, tolerance: int | float = TOLERANCE) -> bool:
     """Whether a number is right up to a relative error of `tolerance`, that error included."""
     # Numbers are written with few digits: 1.25 against 1 must not fail by a rounding of the subtraction.
     return relative_error(value, true) <= tolerance + 1e-9
 
 
-def mean_relative_accuracy(value: float | None, true: float) -> float:
+def mean_relative_accuracy(value: int | float | None, true: int | float) -> float:
     """Mean relative accuracy (VSI-Bench, arXiv 2412.14171, equation 1).
 
     The share of the thresholds 0.50, 0.55, ..., 0.95 at which the relative error lies below one minus the

@@ -90,7 +90,7 @@ def _direction_angle(found: Tensor, wanted: Tensor, direction: Direction) -> Ten
     return torch.where(still & should_be_still, 0.0, angle)
 
 
-def recall_at(errors_deg: Float[Tensor, " pairs"], threshold_deg: float) -> float:
+def recall_at(errors_deg: Float[Tensor, " pairs"], threshold_deg: int | float) -> float:
     """Share of pairs with an error below the threshold: RRA@t of rotations, RTA@t of translations."""
     return float((errors_deg < threshold_deg).double().mean())
 

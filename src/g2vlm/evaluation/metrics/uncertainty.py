@@ -73,10 +73,8 @@ def bootstrap_difference(
         seed: of the draws.
 
     Raises:
-        InputError: different scenes, or no items on one of the sides.
+        InputError: no scene has items on both sides.
     """
-    if len(first[0]) != len(second[0]):
-        raise InputError(f"Expected the same scenes on both sides, got {len(first[0])} and {len(second[0])}.")
     stacked = np.stack([*first, *second])
     stacked = stacked[:, (stacked[1] > 0) & (stacked[3] > 0)]
     if stacked.shape[1] == 0:

@@ -1,0 +1,133 @@
+"""The synthetic benchmark: seeds, resolution, questions, and runs that resume."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from g2vlm.data.questions.making import make_questions
+from g2vlm.data.splits import Split
+from g2vlm.data.synthetic import ViewShape, render_sample
+from g2vlm.data.world.config import full_world
+from g2vlm.errors import InputError
+from g2vlm.evaluation.asking import Examiner, Sight
+from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark, World
+from g2vlm.evaluation.records import Journal, SceneRecord
+from g2vlm.evaluation.runner import RunOptions, run
+from g2vlm.evaluation.trials import Trial
+from g2vlm.inference.pipeline import Model
+from g2vlm.inputs.geometric import prepare_geometric
+from g2vlm.inputs.photos import load_photos
+
+
+def benchmark(**changes: object) -> SyntheticBenchmark:
+    return SyntheticBenchmark(**{"width": 56, "patch": 14, "num_scenes": 2, "num_views": 2, **changes})
+
+
+def test_scenes_come_from_the_test_split() -> None:
+    assert benchmark().scenes() == ["500000", "500001"]
+    assert int(benchmark().scenes()[0]) in Split.TEST.seeds
+
+
+@pytest.mark.parametrize("first", [999_999, 1_000_000, 1_999_999_999])
+def test_training_seeds_are_refused_unless_allowed(first: int) -> None:
+    with pytest.raises(InputError, match="trained on"):
+        benchmark(first_seed=first)
+    assert benchmark(first_seed=first, allow_train_seeds=True).scenes()[0] == str(first)
+
+
+def test_any_other_seed_will_do() -> None:
+    for first in (0, 123, 700_000, 999_998):
+        assert len(benchmark(first_seed=first).scenes()) == 2
+
+
+def test_photos_have_the_size_at_which_the_model_looks(random_model: Model) -> None:
+    trial = benchmark(width=random_model.config.image_width).load("500000")
+    prepared = prepare_geometric(load_photos(list(trial.photos)).photos, width=112)
+    assert tuple(prepared.pixels.shape[-2:]) == tuple(trial.truth.depth.shape[1:]) == (84, 112)
+    shown = torch.from_numpy(np.stack([np.asarray(photo) for photo in trial.photos]))
+    assert torch.equal((prepared.pixels * 255).round().to(torch.uint8), shown.permute(0, 3, 1, 2))
+
+
+def test_the_same_seed_is_the_same_scene() -> None:
+    first, second = benchmark().load("500001"), benchmark(first_seed=500_001).load("500001")
+    assert all(np.array_equal(a, b) for a, b in zip(first.photos, second.photos, strict=True))
+    assert [group.items for group in first.groups] == [group.items for group in second.groups]
+    easy = benchmark(world=World.EASY).load("500001")
+    assert not np.array_equal(easy.photos[0], first.photos[0])
+
+
+def test_questions_come_with_their_own_photos_and_perfect_answers_are_right() -> None:
+    trial = benchmark(num_views=4, num_questions=12, width=112).load("500000")
+    items = [item for group in trial.groups for item in group.items]
+    assert len(items) == 12
+    asked = make_questions(render_sample(full_world(), 500_000, ViewShape(4, 84, 112)), 12)
+    by_text = {question.text: question for question in asked}
+    for group in trial.groups:
+        for item in group.items:
+            question = by_text[item.text]
+            changed = [
+                not np.array_equal(photo, trial.photos[view])
+                for photo, view in zip(group.photos, question.views, strict=True)
+            ]
+            assert changed == [
+                any(marker.view == view for marker in question.markers) for view in question.views
+            ]
+    assert all(item.judge(item.truth, "full").is_right for item in items)
+    assert not any(item.judge("I cannot tell", "full").is_right for item in items)
+    assert not benchmark(num_questions=0).load("500000").groups
+
+
+@pytest.mark.parametrize("sight", list(Sight))
+def test_every_sight_answers_every_question(random_model: Model, sight: Sight) -> None:
+    group = benchmark().load("500000").groups[0]
+    texts = [item.text for item in group.items] + ["And now?"]
+    answers = Examiner(random_model, max_new_tokens=4).ask(group.photos, texts, sight)
+    assert len(answers) == len(texts)
+
+
+def test_what_is_shown_is_what_the_sight_says(random_model: Model) -> None:
+    first, second = (benchmark().load(scene).photos for scene in ("500000", "500001"))
+    examiner = Examiner(random_model, max_new_tokens=12)
+    for sight in Sight:
+        same = examiner.ask(first, ["What is it?"], sight) == examiner.ask(second, ["What is it?"], sight)
+        assert same == (sight in (Sight.GREY, Sight.TEXT_ONLY)), sight
+
+
+def test_without_geometric_tokens_many_questions_answer_as_one(random_model: Model) -> None:
+    photos = benchmark().load("500000").photos
+    questions = ["How far?", "Which of these two is nearer to the camera?"]
+    examiner = Examiner(random_model, max_new_tokens=6)
+    together = examiner.ask(photos, questions, Sight.NO_GEOMETRY)
+    assert together == tuple(examiner.ask(photos, [text], Sight.NO_GEOMETRY)[0] for text in questions)
+
+
+class Interrupted(SyntheticBenchmark):
+    """Breaks off at the second scene."""
+
+    def load(self, scene: str) -> Trial:
+        if scene != self.scenes()[0]:
+            raise KeyboardInterrupt
+        return super().load(scene)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(random_model: Model, tmp_path: Path) -> None:
+    size = {"width": 112, "patch": 14, "num_scenes": 2, "num_views": 2, "num_questions": 2}
+    options = RunOptions(sights=(Sight.FULL,), max_new_tokens=2)
+    path = tmp_path / "run.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(**size), random_model, Journal(path, {}), options)
+    measured: list[tuple[int, int, SceneRecord]] = []
+    resumed = run(
+        SyntheticBenchmark(**size),
+        random_model,
+        Journal(path, {}),
+        options,
+        lambda *told: measured.append(told),
+    )
+    assert [(done, total, record.scene) for done, total, record in measured] == [(2, 2, "500001")]
+    whole = run(SyntheticBenchmark(**size), random_model, Journal(tmp_path / "other.jsonl", {}), options)
+    assert [record.geometry for record in resumed] == [record.geometry for record in whole]
+    assert [record.answers for record in resumed] == [record.answers for record in whole]
+    assert all(record.geometry is not None and record.failure is None for record in whole)
