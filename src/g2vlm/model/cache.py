@@ -59,6 +59,21 @@ class PassMemory:
         """Attention of queries to the first `num_new` keys of the pass."""
         return attend(queries, self._keys[:, :, :num_new], self._values[:, :, :num_new], causal=causal)
 
+    def attend_around(
+        self,
+        queries: Float[Tensor, "batch heads tokens channels"],
+        num_new: int,
+        hidden: slice,
+        *,
+        causal: bool,
+    ) -> Float[Tensor, "batch heads tokens channels"]:
+        """Like `attend`, but as if the keys in `hidden` were not there."""
+        keys, values = (
+            torch.cat([kept[:, :, : hidden.start], kept[:, :, hidden.stop : num_new]], dim=2)
+            for kept in (self._keys, self._values)
+        )
+        return attend(queries, keys, values, causal=causal)
+
 
 class KeyValueCache:
     """Preallocated keys and values of every layer, in reading order.

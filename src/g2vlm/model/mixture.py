@@ -15,7 +15,7 @@ from g2vlm.model.attention import merge_heads, split_heads
 from g2vlm.model.cache import KeyValueCache, PassMemory, join_tokens
 from g2vlm.model.config import MixtureConfig
 from g2vlm.model.layers import GatedMLP, LayerScale, Linear, RMSNorm, per_token_chunks
-from g2vlm.model.layout import Layout, Streams
+from g2vlm.model.layout import Layout, Placement, Streams
 from g2vlm.model.rotary import Rotation, multimodal_rotation, rotate_halves
 
 GEOMETRIC_SCALE_INIT = 0.01
@@ -127,10 +127,18 @@ class MixtureLayer(nn.Module):
             if geometric is not None and place.block.num_geometric:
                 pieces.append(geometric.queries[:, :, place.geometric])
             queries = join_tokens(pieces)
-            merged = merge_heads(memory.attend(self.index, queries, place.end, causal=place.block.causal))
+            merged = merge_heads(self._read(memory, queries, place))
             outputs[0].append(merged[:, : place.block.num_semantic])
             outputs[1].append(merged[:, place.block.num_semantic :])
         return Streams(torch.cat(outputs[0], dim=1), torch.cat(outputs[1], dim=1))
+
+    def _read(self, memory: PassMemory | KeyValueCache, queries: Tensor, place: Placement) -> Tensor:
+        block = place.block
+        if not block.num_hidden:
+            return memory.attend(self.index, queries, place.end, causal=block.causal)
+        if not isinstance(memory, PassMemory):
+            raise ValueError("A block that hides tokens belongs to a pass without a cache.")
+        return memory.attend_around(queries, place.end, place.hidden, causal=block.causal)
 
     def _in_block_order(
         self, semantic: Projections | None, geometric: Projections | None, context: MixtureContext

@@ -1,0 +1,1 @@
+"""Losses, stages, recipes and the one loop that trains them."""

@@ -61,9 +61,12 @@ def augmented(
     seed = int(rng.integers(2**62))
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(images.shape, generator=generator).to(images.device)
-    images = images + noise * torch.from_numpy(rng.random(batch, dtype=np.float32)).to(images.device)[
-        :, None, None, None, None
-    ] * choices.noise
+    images = (
+        images
+        + noise
+        * torch.from_numpy(rng.random(batch, dtype=np.float32)).to(images.device)[:, None, None, None, None]
+        * choices.noise
+    )
     return images.clamp(0.0, 1.0)
 
 

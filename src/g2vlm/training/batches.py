@@ -1,4 +1,4 @@
-"""What one optimisation step is fed: sequences for the network, and the truth its outputs are compared with."""
+"""What one optimisation step is fed: sequences for the network, and the truth to compare its outputs with."""
 
 from dataclasses import dataclass
 from typing import Protocol

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Journal:
             step: optimisation steps done.
             values: numbers go to all logs, text to the JSON lines alone.
         """
-        if not self.active:
+        if not self.active or not values:
             return
         record = {"kind": kind, "step": step, "time": round(time.time(), 1), **values}
         self._file.write(json.dumps(record) + "\n")
@@ -92,3 +93,35 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:  # optional: the JSON lines hold the same numbers
         return None
     return SummaryWriter(str(folder))
+
+
+class Meter:
+    """Means between two lines of the log, and the speed."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._steps = self._samples = self._tokens = 0
+        self._since = time.monotonic()
+
+    def count(self, samples: int, tokens: int) -> None:
+        """Take the size of a micro-batch."""
+        self._samples += samples
+        self._tokens += tokens
+
+    def add(self, terms: Mapping[str, float]) -> None:
+        """Take the results of an optimisation step."""
+        self._steps += 1
+        for name, value in terms.items():
+            self._sums[name] += value
+
+    def means(self) -> dict[str, float]:
+        """Means since the last call, with samples and tokens a second of this process."""
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        means = {name: round(value / max(1, self._steps), 7) for name, value in self._sums.items()}
+        means["samples_per_s"] = round(self._samples / seconds, 2)
+        means["tokens_per_s"] = round(self._tokens / seconds, 1)
+        self._reset()
+        return means

@@ -27,6 +27,8 @@ class FromCheckpoint:
     """Start from a checkpoint: a folder, a bundled name or a hub id."""
 
     name: str
+    expected: G2VLMConfig | None = None
+    """Sizes that the checkpoint will have, for planning before it exists."""
 
 
 class World(Enum):
@@ -73,6 +75,12 @@ class SyntheticData:
     """Questions asked about each sample, where the stage asks any."""
     reasoning_share: float = 0.2
     """Share of answers that first state what was measured, then conclude."""
+    marked_geometry: float = 0.8
+    """Share of batches whose markers are drawn on the geometric images too, as happens at inference where
+    people hand over one set of photos; in the others they are on the semantic images alone."""
+    request_share: float = 0.2
+    """In stages with language: share of batches whose prompt also asks to reconstruct the scene, as all of
+    the released second stage did."""
     num_rooms: int | None = None
     """Distinct rooms, visited again and again; None draws new ones for ever. With rooms that return, the
     trainer can keep their pictures on disk, which a slow machine needs."""

@@ -136,9 +136,7 @@ _OPENINGS = {
 
 
 def _stacked(images: tuple[SemanticImages, ...]) -> SemanticPatches:
-    return SemanticPatches(
-        torch.stack([sample.patches for sample in images]), images[0].rows, images[0].cols
-    )
+    return SemanticPatches(torch.stack([sample.patches for sample in images]), images[0].rows, images[0].cols)
 
 
 def _with_branches(layout: Layout, branches: _Branches, position: int) -> Layout:
@@ -152,7 +150,7 @@ def _with_branches(layout: Layout, branches: _Branches, position: int) -> Layout
 
 def _targets(branches: _Branches, first: int) -> AnswerTargets:
     """Every position but the last of a branch predicts the token after it."""
-    batch, count, length = branches.tokens.shape
+    _, count, length = branches.tokens.shape
     place = torch.arange(length - 1)
     slots = first + torch.arange(count)[:, None] * length + place
     follows = place + 1

@@ -100,15 +100,21 @@ def validation_batches(recipe: Recipe, start: Start, store: Path | None) -> Batc
     return SyntheticSource(held_out, builder, start.preparation, store, Split.VALIDATION)
 
 
-def require_fitting_data(recipe: Recipe, network: G2VLM) -> None:
-    """Check that picture sizes are whole patches.
+def require_fitting_data(recipe: Recipe, network: G2VLM, processes: int) -> None:
+    """Check that picture sizes are whole patches and that micro-batches can be shared out.
 
     Raises:
-        InputError: a width of the recipe is not a multiple of the patch size.
+        InputError: a width of the recipe is not a multiple of the patch size, or the micro-batches of a step
+            cannot be shared out evenly.
     """
+    if recipe.batching.accumulate % processes:
+        raise InputError(
+            f"Expected --accumulate to be a multiple of the {processes} processes, got "
+            f"{recipe.batching.accumulate}: every process takes its share of each step's micro-batches."
+        )
     if not isinstance(recipe.data, SyntheticData):
         return
     patch = network.config.geometric_encoder.patch_size
     wrong = [width for width in recipe.data.widths if width % patch]
     if wrong:
-        raise InputError(f"Expected picture widths that are multiples of the patch size {patch}, got {wrong}.")
+        raise InputError(f"Expected picture widths in multiples of the patch size {patch}, got {wrong}.")

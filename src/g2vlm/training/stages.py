@@ -68,7 +68,7 @@ def group_of(name: str) -> Group:
 
 
 def released_groups(stage: Stage) -> frozenset[Group]:
-    """What each stage of the released training changes (both image encoders stay as they were pre-trained)."""
+    """What each stage of the released training changes; both image encoders stay as pre-trained."""
     return {
         Stage.GEOMETRY: frozenset({Group.GEOMETRIC_EXPERT, Group.GEOMETRY_HEADS}),
         Stage.JOINT: frozenset({Group.SEMANTIC_EXPERT}),

@@ -5,18 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
 from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape
-from g2vlm.inputs.semantic import SemanticPreparation
+from g2vlm.data.world.layout import make_room
+from g2vlm.inputs.decode import Photo
+from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
 from g2vlm.model.config import ViewAttention
 from g2vlm.training.augmentation import augmented
 from g2vlm.training.batches import TrainingBatch
 from g2vlm.training.losses import GeometryTarget
 from g2vlm.training.pictures import Pictures, PictureStore, render_pictures
-from g2vlm.training.recipe import Phase, Recipe, SyntheticData, World
-from g2vlm.training.sequences import Opening, SequenceBuilder, ViewSet
+from g2vlm.training.recipe import Recipe, SyntheticData, World
+from g2vlm.training.sequences import Opening, QuestionAnswer, SequenceBuilder, ViewSet
 from g2vlm.training.stages import Stage
+from g2vlm.training.synthetic_questions import ask_about
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,28 @@ class SyntheticSource:
         draw = self.draw(index, rng)
         pictures = self._pictures(draw)
         images = augmented(pictures.images, self.data.augmentation, rng)
+        views, dialogues = ViewSet(images), ()
         if self.recipe.stage.has_language:
-            raise NotImplementedError
-        inputs, answers = self.builder.build(ViewSet(images), draw.opening, draw.view_attention)
+            views, dialogues = self._asked(draw, pictures, images, rng)
+        inputs, answers = self.builder.build(views, draw.opening, draw.view_attention, dialogues)
         geometry = None
         if self.recipe.stage.has_geometry:
             valid = torch.ones_like(pictures.depth, dtype=torch.bool)
             geometry = GeometryTarget(pictures.points_world, valid, pictures.T_world_camera)
         return TrainingBatch(inputs, geometry, answers)
+
+    def _asked(
+        self, draw: Draw, pictures: Pictures, images: Tensor, rng: np.random.Generator
+    ) -> tuple[ViewSet, tuple[tuple[QuestionAnswer, ...], ...]]:
+        """Markers on the pictures, semantic images and questions."""
+        config = draw.world.config
+        rooms = [make_room(seed, config) for seed in draw.seeds]
+        asked = (self.data.questions_per_sample, self.data.reasoning_share)
+        result = ask_about(pictures, images, rooms, asked, rng)
+        semantic = tuple(prepare_semantic(_photos(sample), self.preparation) for sample in result.marked)
+        # People hand over one set of photos: the geometric images mostly carry the markers too.
+        seen = result.marked if rng.random() < self.data.marked_geometry else images
+        return ViewSet(seen, semantic), result.dialogues
 
     def draw(self, index: int, rng: np.random.Generator) -> Draw:
         """The choices of batch `index`."""
@@ -84,6 +103,8 @@ class SyntheticSource:
         rendered = views if data.num_rooms is None else max(views, data.rendered_views)
         one_block = rng.random() < recipe.batching.global_share
         opening = Opening.CHAT
+        if recipe.stage.has_language and rng.random() < data.request_share:
+            opening = Opening.CHAT_WITH_REQUEST
         if recipe.stage is Stage.GEOMETRY and rng.random() >= data.language_prompts:
             opening = Opening.RECONSTRUCTION
         return Draw(
@@ -104,3 +125,9 @@ class SyntheticSource:
     def _pictures(self, draw: Draw) -> Pictures:
         load = render_pictures if self.store is None else self.store.load
         return load(draw.world, draw.seeds, draw.shape).views(draw.views)
+
+
+def _photos(images: Tensor) -> list[Photo]:
+    """Pictures of one sample, (views, 3, height, width) in [0, 1], as photos."""
+    pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    return [Photo(Image.fromarray(view), f"view {i}") for i, view in enumerate(pixels)]

@@ -110,7 +110,9 @@ def train_tokenizer(lines: Iterable[str], folder: Path, vocabulary: int = TINY_V
     )
     # Repeated, so that the words of the prompts win their merges whatever the other text.
     tokenizer.train_from_iterator([*lines, *PROMPT_LINES * 2000], trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     facts = {

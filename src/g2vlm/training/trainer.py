@@ -1,42 +1,27 @@
 """The training loop: one for every recipe."""
 
-import math
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from g2vlm.checkpoints.saving import save_network
 from g2vlm.errors import G2VLMError
-from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Precision
-from g2vlm.training.compilation import compile_layers_
-from g2vlm.training.average import WeightAverage
-from g2vlm.training.batches import BatchSource, TrainingBatch
-from g2vlm.training.journal import Journal
+from g2vlm.training.batches import TrainingBatch
+from g2vlm.training.distributed import Processes, any_process, mean_over_processes
+from g2vlm.training.journal import Journal, Meter
+from g2vlm.training.learner import Learner
 from g2vlm.training.losses import GeometryLossWeights
-from g2vlm.training.objective import batch_loss
+from g2vlm.training.objective import BatchLoss, batch_loss
 from g2vlm.training.recipe import Recipe, SyntheticData
-from g2vlm.training.schedule import cosine_with_warmup
-from g2vlm.training.setup import Start, prepare_start, require_fitting_data, training_batches, validation_batches
-from g2vlm.training.stages import freeze_
-from g2vlm.training.states import (
-    Progress,
-    load_state,
-    newest_state,
-    random_state,
-    read_progress,
-    save_state,
-    set_random_state,
-)
+from g2vlm.training.setup import prepare_start, require_fitting_data, training_batches, validation_batches
+from g2vlm.training.states import Progress, load_state, newest_state, read_progress, save_state
 from g2vlm.training.validation import validate
 
 MODEL_FOLDER = "model"
@@ -64,7 +49,7 @@ class Runtime:
 
     folder: Path
     """States, logs and the exported model; an unfinished run there is continued."""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 1
     """Processes that make batches; 0 makes them between steps."""
     max_minutes: float | None = None
@@ -75,17 +60,19 @@ class Runtime:
     """Number format of the exported model."""
     compiled: bool = False
     """Compile the layers: minutes at first for each new shape of batch, then about a third faster."""
+    processes: Processes = field(default_factory=Processes)
+    """This process among those that train together."""
 
 
 class _Indices:
-    """A sampler: micro-batch indices of this process from one step on."""
+    """A sampler: micro-batch indices of one process from one step on."""
 
-    def __init__(self, first_step: int, recipe: Recipe, rank: int, processes: int) -> None:
+    def __init__(self, first_step: int, recipe: Recipe, processes: Processes) -> None:
         per_step = recipe.batching.accumulate
         self.indices = [
             step * per_step + micro
             for step in range(first_step, recipe.optimisation.steps)
-            for micro in range(rank, per_step, processes)
+            for micro in range(processes.rank, per_step, processes.count)
         ]
 
     def __iter__(self) -> Iterator[int]:
@@ -95,7 +82,7 @@ class _Indices:
         return len(self.indices)
 
 
-def _one_thread(_: int) -> None:
+def _set_up_worker(_: int) -> None:
     """Workers make batches one at a time; more threads would take them from the network."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -107,22 +94,20 @@ class Trainer:
     Args:
         recipe: what to do.
         runtime: where and how.
+
+    Raises:
+        InputError: the recipe does not fit the network or the number of processes.
+        CheckpointError: the checkpoint to start from is missing or does not fit.
     """
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.runtime = recipe, runtime
-        self.start: Start = prepare_start(recipe, runtime.folder)
-        self.network: G2VLM = self.start.network.to(runtime.device)
-        require_fitting_data(recipe, self.network)
-        self.weights = dict(freeze_(self.network, recipe.trained))
-        self._set_checkpointing()
-        if runtime.compiled:
-            compile_layers_(self.network)
-        self.optimizer = _optimizer(self.weights, recipe)
-        decay = recipe.optimisation.ema_decay
-        self.average = None if decay is None else WeightAverage(self.weights, decay)
+        start = prepare_start(recipe, runtime.folder)
+        require_fitting_data(recipe, start.network, runtime.processes.count)
+        self.source = training_batches(recipe, start, runtime.store)
+        self.learner = Learner(recipe, start, runtime.device, runtime.processes, compiled=runtime.compiled)
         self.progress = Progress(0, 0.0)
-        self.validation: list[TrainingBatch] | None = None
+        self._validation: list[TrainingBatch] | None = None
         self._stop = False
 
     def run(self) -> Ending:
@@ -132,79 +117,69 @@ class Trainer:
             NonFiniteLossError: the loss or gradient is not finite; the batch is saved beside the log.
         """
         self.resume()
-        total = self.recipe.optimisation.steps
-        journal = Journal(self.runtime.folder, active=True, total_steps=total)
-        began, before = time.monotonic(), self.progress.seconds
-        previous = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        ending = Ending.COMPLETE
-        batches = iter(self._loader(self.progress.step))
-        journal.write("start", self.progress.step, {"recipe": self.recipe.name, "device": str(self.runtime.device)})
-        meter = _Meter()
+        first = self.runtime.processes.is_first
+        journal = Journal(self.runtime.folder, active=first, total_steps=self.recipe.optimisation.steps)
+        journal.write("start", self.progress.step, {"recipe": self.recipe.name})
+        handlers = {sign: signal.signal(sign, self._ask_to_stop) for sign in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while self.progress.step < total:
-                terms = self.step(batches, meter)
-                seconds = time.monotonic() - began
-                self.progress = Progress(self.progress.step + 1, before + seconds)
-                meter.add(terms)
-                journal.advance(self.progress.step, terms["loss"])
-                ending = self._ending(seconds)
-                self._after_step(journal, meter, last=ending is not Ending.COMPLETE)
-                if ending is not Ending.COMPLETE:
-                    break
+            ending = self._train(journal)
             self.save()
-            self.export(self.runtime.folder / MODEL_FOLDER)
-            journal.write("end", self.progress.step, {"ending": ending.value, "seconds": self.progress.seconds})
+            self.learner.export(self.runtime.folder / MODEL_FOLDER, self.runtime.export_dtype)
+            facts = {"ending": ending.value, "seconds": round(self.progress.seconds, 1)}
+            journal.write("end", self.progress.step, facts)
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            for sign, handler in handlers.items():
+                signal.signal(sign, handler)
             journal.close()
         return ending
 
-    def step(self, batches: Iterator[TrainingBatch], meter: "_Meter") -> dict[str, float]:
-        """One optimisation step; returns the mean of every loss term, the gradient norm and the rate."""
-        step, settings = self.progress.step, self.recipe.optimisation
-        factor = cosine_with_warmup(
-            step, warmup=settings.warmup, total=settings.steps, floor=settings.final_fraction
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * factor
+    def _train(self, journal: Journal) -> Ending:
+        meter, began, before = Meter(), time.monotonic(), self.progress.seconds
+        ending, batches = Ending.COMPLETE, iter(self._loader())
+        while self.progress.step < self.recipe.optimisation.steps and ending is Ending.COMPLETE:
+            terms = self.step(batches, meter)
+            meter.add(terms)
+            seconds = time.monotonic() - began
+            self.progress = Progress(self.progress.step + 1, before + seconds)
+            journal.advance(self.progress.step, terms["loss"])
+            ending = self._ending(seconds)
+            self._after_step(journal, meter, last=ending is not Ending.COMPLETE)
+        return ending
+
+    def step(self, batches: Iterator[TrainingBatch], meter: Meter | None = None) -> dict[str, float]:
+        """One optimisation step; returns means of all loss terms, the gradient norm and the rate."""
+        step = self.progress.step
+        count = self.recipe.batching.accumulate // self.runtime.processes.count
         sums: dict[str, Tensor] = {}
-        count = self.recipe.batching.accumulate
         for _ in range(count):
             batch = next(batches).to(self.runtime.device)
-            meter.count(batch)
+            if meter is not None:
+                meter.count(batch.num_samples, batch.num_tokens)
             loss = self._loss(batch, step)
             if not bool(torch.isfinite(loss.total)):
                 self._fail(batch, f"the loss is {float(loss.total)}")
             (loss.total / count).backward()
             for name, value in loss.terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / count
-        norm = nn.utils.clip_grad_norm_(list(self.weights.values()), settings.clip)
+        norm = self.learner.gradient_norm()
         if not bool(torch.isfinite(norm)):
             self._fail(batch, f"the norm of the gradient is {float(norm)}")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.weights, step)
-        return {name: float(value) for name, value in sums.items()} | {
-            "gradient_norm": float(norm),
-            "learning_rate": settings.learning_rate * factor,
-        }
+        self.learner.apply(step)
+        means = mean_over_processes({name: float(value) for name, value in sums.items()}, self.runtime.device)
+        return {**means, "gradient_norm": float(norm), "learning_rate": self.learner.learning_rate(step)}
 
-    def _loss(self, batch: TrainingBatch, step: int) -> Any:
-        data = self.recipe.data
+    def _loss(self, batch: TrainingBatch, step: int) -> BatchLoss:
+        data, settings = self.recipe.data, self.recipe.optimisation
         weights, stride = GeometryLossWeights(), 1
         if isinstance(data, SyntheticData):
             phase = data.phase_at(step)
             weights, stride = phase.weights, phase.stride
-        with self.autocast():
-            return batch_loss(self.network, batch, weights, self.recipe.optimisation.language_weight, stride)
+        with self._autocast():
+            return batch_loss(self.learner.network, batch, weights, settings.language_weight, stride)
 
-    def autocast(self) -> torch.autocast:
-        """Precision of a pass."""
-        return torch.autocast(
-            self.runtime.device.type, torch.bfloat16, enabled=self.recipe.precision is Precision.BFLOAT16
-        )
+    def _autocast(self) -> torch.autocast:
+        enabled = self.recipe.precision is Precision.BFLOAT16
+        return torch.autocast(self.runtime.device.type, torch.bfloat16, enabled=enabled)
 
     def _fail(self, batch: TrainingBatch, reason: str) -> None:
         path = self.runtime.folder / FAILED_BATCH
@@ -212,153 +187,63 @@ class Trainer:
         torch.save(batch, path)
         raise NonFiniteLossError(
             f"Expected finite numbers at step {self.progress.step}, but {reason}: training stopped, its last "
-            f"state is kept and the batch is saved in {path}; resume with a lower learning rate."
+            f"saved state is kept and the batch lies in {path}; resume with a lower learning rate."
         )
 
-    def _loader(self, first_step: int) -> DataLoader[TrainingBatch]:
-        source: BatchSource = training_batches(self.recipe, self.start, self.runtime.store)
+    def _loader(self) -> DataLoader[TrainingBatch]:
         workers = self.runtime.workers
         return DataLoader(
-            source,  # type: ignore[arg-type]
+            self.source,  # type: ignore[arg-type]
             batch_size=None,
-            sampler=_Indices(first_step, self.recipe, 0, 1),
+            sampler=_Indices(self.progress.step, self.recipe, self.runtime.processes),
             num_workers=workers,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_set_up_worker,
             prefetch_factor=4 if workers else None,
-            persistent_workers=False,
         )
 
     def _ending(self, seconds: float) -> Ending:
-        if self._stop:
+        device, limit = self.runtime.device, self.runtime.max_minutes
+        if any_process(self._stop, device):
             return Ending.INTERRUPTED
-        limit = self.runtime.max_minutes
-        return Ending.OUT_OF_TIME if limit is not None and seconds > limit * 60 else Ending.COMPLETE
+        late = limit is not None and seconds > limit * 60
+        return Ending.OUT_OF_TIME if any_process(late, device) else Ending.COMPLETE
 
     def _ask_to_stop(self, *_: object) -> None:
+        """The first signal ends the run after the present step, a second one at once."""
         if self._stop:
             raise KeyboardInterrupt
         self._stop = True
 
-    def _after_step(self, journal: Journal, meter: "_Meter", *, last: bool) -> None:
+    def _after_step(self, journal: Journal, meter: Meter, *, last: bool) -> None:
         step, rhythm = self.progress.step, self.recipe.rhythm
         last = last or step == self.recipe.optimisation.steps
         if step % rhythm.log_every == 0 or last:
             journal.write("train", step, meter.means())
         if step % rhythm.validate_every == 0 or last:
-            figures = self.validate()
-            if figures:
-                journal.write("validation", step, figures)
+            journal.write("validation", step, self.validate())
         if step % rhythm.save_every == 0 and not last:
             self.save()
 
     def validate(self) -> dict[str, float]:
         """Figures of the averaged weights on held-out rooms; empty where there are none."""
-        if self.validation is None:
-            source = validation_batches(self.recipe, self.start, self.runtime.store)
+        if self._validation is None:
+            source = validation_batches(self.recipe, self.learner.start, self.runtime.store)
             count = 0 if source is None else self.recipe.rhythm.validation_batches
-            self.validation = [source[i].to(self.runtime.device) for i in range(count)] if source else []
-        if not self.validation:
+            self._validation = [] if source is None else [source[i] for i in range(count)]
+        if not self._validation:
             return {}
-        with self._averaged():
-            return validate(self.network, self.validation, self.autocast())
-
-    def _averaged(self) -> "_Swapped":
-        return _Swapped(self.average, self.weights)
+        with self.learner.averaged():
+            on_device = (batch.to(self.runtime.device) for batch in self._validation)
+            return validate(self.learner.network, on_device, self._autocast())
 
     def save(self) -> Path:
         """Write the training state."""
-        content = self._content()
-        return save_state(self.runtime.folder, self.progress, content, keep=self.recipe.rhythm.keep)
+        content, keep = self.learner.content(), self.recipe.rhythm.keep
+        return save_state(self.runtime.folder, self.progress, content, keep=keep)
 
     def resume(self) -> None:
         """Continue from the newest state of the folder, if there is one."""
         folder = newest_state(self.runtime.folder)
-        if folder is None:
-            return
-        content = load_state(folder, self._content())
-        self.network.load_state_dict(content["network"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(content["average"])
-        set_random_state(content["random"])
-        self.progress = read_progress(folder)
-
-    def _content(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": {} if self.average is None else self.average.state_dict(),
-            "random": random_state(),
-        }
-
-    def export(self, folder: Path) -> Path:
-        """Write the (averaged) weights as a checkpoint that `g2vlm.load` reads."""
-        with self._averaged():
-            save_network(
-                self.network, folder, tokenizer_from=self.start.tokenizer_folder, dtype=self.runtime.export_dtype
-            )
-        return folder
-
-    def _set_checkpointing(self) -> None:
-        for tower in (self.network.geometric_encoder, self.network.semantic_encoder, self.network.mixture):
-            if tower is not None:
-                tower.checkpointing = self.recipe.checkpointing  # type: ignore[assignment]
-
-
-class _Swapped:
-    """Within it, the network has its averaged weights."""
-
-    def __init__(self, average: WeightAverage | None, weights: dict[str, nn.Parameter]) -> None:
-        self.average, self.weights = average, weights
-
-    def __enter__(self) -> None:
-        if self.average is not None:
-            self.average.swap(self.weights)
-
-    def __exit__(self, *_: object) -> None:
-        if self.average is not None:
-            self.average.swap(self.weights)
-
-
-class _Meter:
-    """Means between two lines of the log."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._sums: defaultdict[str, float] = defaultdict(float)
-        self._steps = self._samples = self._tokens = 0
-        self._since = time.monotonic()
-
-    def count(self, batch: TrainingBatch) -> None:
-        """Take the size of a micro-batch."""
-        self._samples += batch.num_samples
-        self._tokens += batch.num_tokens
-
-    def add(self, terms: dict[str, float]) -> None:
-        """Take the results of a step."""
-        self._steps += 1
-        for name, value in terms.items():
-            self._sums[name] += value
-
-    def means(self) -> dict[str, float]:
-        """Means since the last call, and the speed."""
-        seconds = max(time.monotonic() - self._since, 1e-9)
-        means = {name: round(value / max(1, self._steps), 6) for name, value in self._sums.items()}
-        means["samples_per_s"] = round(self._samples / seconds, 2)
-        means["tokens_per_s"] = round(self._tokens / seconds, 1)
-        self._reset()
-        assert all(math.isfinite(value) for value in means.values())
-        return means
-
-
-def _optimizer(weights: dict[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    settings = recipe.optimisation
-    matrices = [w for name, w in weights.items() if w.ndim == 2 and "embedding" not in name]
-    others = [w for name, w in weights.items() if w.ndim != 2 or "embedding" in name]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=1e-8, fused=True)
+        if folder is not None:
+            self.learner.restore(load_state(folder, self.learner.content()))
+            self.progress = read_progress(folder)

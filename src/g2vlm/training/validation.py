@@ -1,5 +1,6 @@
 """Figures on held-out rooms while training runs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ def area_under_curve(errors_deg: Float[Tensor, " pairs"], limit_deg: int = AUC_L
 
 
 @torch.no_grad()
-def validate(network: G2VLM, batches: list[TrainingBatch], autocast: torch.autocast) -> dict[str, float]:
+def validate(network: G2VLM, batches: Iterable[TrainingBatch], autocast: torch.autocast) -> dict[str, float]:
     """Figures over some batches.
 
     Args:

@@ -1,0 +1,146 @@
+"""`g2vlm train`: run a recipe, in slices if need be, on one process or many."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from g2vlm.cli.terminal import reserved_stdout, say, write_json
+from g2vlm.errors import InputError
+
+if TYPE_CHECKING:
+    from g2vlm.training.recipe import Recipe
+
+EXIT_INTERRUPTED = 130
+NAMES = (
+    "tiny-geometry, tiny-joint, tiny-sr, tiny-vg-ce, released-stage1, released-stage1-518, paper-stage1, "
+    "joint-2b, sr-2b, vg-ce-2b, lora-2b"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Train a model by a recipe.
+
+    A run keeps everything in its folder: states to continue from, log.jsonl, tensorboard files, and the model
+    as  g2vlm recon --ckpt FOLDER/model  reads it. The same command continues an unfinished run. Start several
+    processes with  torchrun --nproc_per_node N -m g2vlm train RECIPE.
+    """
+
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE", help=f"One of {NAMES}.")]
+    """Name of a recipe."""
+    folder: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder of the run; runs/RECIPE without it."""
+    init_from: Annotated[str | None, tyro.conf.arg(metavar="CKPT")] = None
+    """Checkpoint to start from instead of the recipe's own: a folder, a bundled name or a hub id."""
+    questions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Learn from this file of LLaVA-style JSON lines instead of the synthetic world."""
+    images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """What image paths in the question file are relative to; the file's folder without it."""
+    steps: int | None = None
+    """Optimisation steps of the whole run; the schedule is stretched to them."""
+    learning_rate: float | None = None
+    """Peak of the learning rate."""
+    tokens: int | None = None
+    """Budget of image tokens of a micro-batch."""
+    accumulate: int | None = None
+    """Micro-batches of a step, over all processes."""
+    seed: int | None = None
+    """Seed of weights, data and augmentation."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    workers: int = 1
+    """Processes that make batches."""
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """CPU threads of the network; torch's own choice without it."""
+    max_minutes: float | None = None
+    """Save and stop after so long; the same command continues."""
+    store: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Keep rendered pictures of rooms that return here, so that they are rendered once."""
+    compile: bool = False
+    """Compile the layers: slow to start, faster afterwards."""
+    plan: bool = False
+    """Only say what the recipe changes and how much memory it needs."""
+    processes: int = 1
+    """With --plan: number of processes that share weights, gradients and optimizer."""
+    json: bool = False
+    """With --plan: print one JSON object."""
+
+
+def run(options: Options) -> int:
+    """Plan, or train."""
+    recipe = _adjusted(options)
+    return _plan(recipe, options) if options.plan else _train(recipe, options)
+
+
+def _adjusted(options: Options) -> "Recipe":
+    """The recipe with the values given on the command line."""
+    from g2vlm.training.recipe import FromCheckpoint, QuestionFileData
+    from g2vlm.training.recipes import recipe_named
+
+    if options.images is not None and options.questions is None:
+        raise InputError("Expected --questions FILE beside --images: they say where its images are.")
+    recipe = recipe_named(options.recipe)
+    steps = {"steps": options.steps, "learning_rate": options.learning_rate}
+    sizes = {"tokens": options.tokens, "accumulate": options.accumulate}
+    optimisation = dataclasses.replace(recipe.optimisation, **_given(steps))
+    batching = dataclasses.replace(recipe.batching, **_given(sizes))
+    recipe = dataclasses.replace(recipe, optimisation=optimisation, batching=batching)
+    if options.seed is not None:
+        recipe = dataclasses.replace(recipe, seed=options.seed)
+    if options.init_from is not None:
+        recipe = dataclasses.replace(recipe, start=FromCheckpoint(options.init_from))
+    if options.questions is not None:
+        data = QuestionFileData(options.questions, options.images)
+        recipe = dataclasses.replace(recipe, data=data)
+    return recipe
+
+
+def _given(values: dict[str, int | float | None]) -> dict[str, int | float]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _plan(recipe: "Recipe", options: Options) -> int:
+    from g2vlm.training.memory import plan_memory
+
+    with reserved_stdout() as out:
+        plan = plan_memory(recipe, options.processes)
+        if options.json:
+            write_json(out, {"recipe": recipe.name, **dataclasses.asdict(plan), "total": plan.total})
+            return 0
+        groups = ", ".join(sorted(group.value for group in recipe.trained))
+        out.write(f"{recipe.name}: stage {recipe.stage.value}; trains {groups}\n")
+        for name, value in plan.rows():
+            out.write(f"  {name:<40} {value}\n")
+    return 0
+
+
+def _train(recipe: "Recipe", options: Options) -> int:
+    import torch
+
+    from g2vlm.model.precision import choose_placement
+    from g2vlm.training.distributed import joined_processes
+    from g2vlm.training.trainer import Ending, Runtime, Trainer
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = choose_placement(options.device, "float32").device
+    folder = options.folder or Path("runs") / recipe.name
+    with joined_processes(device) as processes:
+        if device.type == "cuda":
+            device = torch.device("cuda", processes.local_rank)
+        runtime = Runtime(
+            folder=folder,
+            device=device,
+            workers=options.workers,
+            max_minutes=options.max_minutes,
+            store=options.store,
+            compiled=options.compile,
+            processes=processes,
+        )
+        ending = Trainer(recipe, runtime).run()
+        if processes.is_first:
+            say(f"{ending.value}: {folder}")
+    return EXIT_INTERRUPTED if ending is Ending.INTERRUPTED else 0

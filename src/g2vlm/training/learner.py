@@ -1,0 +1,152 @@
+"""What learns: the network, its optimizer and its moving average, on one process or sharded over many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from g2vlm.checkpoints.saving import save_network
+from g2vlm.model.network import G2VLM
+from g2vlm.training.average import WeightAverage
+from g2vlm.training.compilation import compile_layers_
+from g2vlm.training.distributed import Processes, set_sharded_states, shard_, sharded_states, whole
+from g2vlm.training.lora import add_lora_, freeze_all_but_lora_, merged_lora
+from g2vlm.training.recipe import Optimisation, Recipe
+from g2vlm.training.schedule import cosine_with_warmup
+from g2vlm.training.setup import Start
+from g2vlm.training.stages import freeze_
+from g2vlm.training.states import random_state, set_random_state
+
+
+class Learner:
+    """A network being trained.
+
+    Args:
+        recipe: what is trained, and how.
+        start: the weights to begin with; the learner takes the network over.
+        device: where it runs.
+        processes: shards the weights where there are several.
+        compiled: compile the layers.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        start: Start,
+        device: torch.device,
+        processes: Processes,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self.recipe, self.start, self.processes = recipe, start, processes
+        self.network: G2VLM = start.network.train()
+        for tower in (self.network.geometric_encoder, self.network.semantic_encoder, self.network.mixture):
+            if tower is not None:
+                tower.checkpointing = recipe.checkpointing  # type: ignore[assignment]
+        if recipe.lora is not None:
+            add_lora_(self.network, recipe.trained, recipe.lora, recipe.seed)
+            names = [name for name, _ in freeze_all_but_lora_(self.network)]
+        else:
+            names = [name for name, _ in freeze_(self.network, recipe.trained)]
+        self.network.to(device)
+        if processes.count > 1:
+            shard_(self.network, device)
+        if compiled:
+            compile_layers_(self.network)
+        every = dict(self.network.named_parameters())
+        self.weights: dict[str, nn.Parameter] = {name: every[name] for name in names}
+        self.optimizer = make_optimizer(self.weights, recipe.optimisation, fused=processes.count == 1)
+        decay = recipe.optimisation.ema_decay
+        self.average = None if decay is None else WeightAverage(self.weights, decay)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of an optimisation step."""
+        settings = self.recipe.optimisation
+        factor = cosine_with_warmup(
+            step, warmup=settings.warmup, total=settings.steps, floor=settings.final_fraction
+        )
+        return settings.learning_rate * factor
+
+    def gradient_norm(self) -> Tensor:
+        """Norm of the whole gradient, which is clipped on the way."""
+        return whole(nn.utils.clip_grad_norm_(list(self.weights.values()), self.recipe.optimisation.clip))
+
+    def apply(self, step: int) -> None:
+        """Take the optimisation step and forget the gradient."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.weights, step)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the network has its averaged weights, where an average is kept."""
+        if self.average is None:
+            yield
+            return
+        self.average.swap(self.weights)
+        try:
+            yield
+        finally:
+            self.average.swap(self.weights)
+
+    def content(self) -> dict[str, Any]:
+        """Everything that a resumed run needs, as state dictionaries."""
+        if self.processes.count > 1:
+            network, optimizer = sharded_states(self.network, self.optimizer)
+        else:
+            network, optimizer = self.network.state_dict(), self.optimizer.state_dict()
+        average = {} if self.average is None else self.average.state_dict()
+        return {"network": network, "optimizer": optimizer, "average": average, "random": random_state()}
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Take over what `content` gave."""
+        if self.processes.count > 1:
+            set_sharded_states(self.network, self.optimizer, (content["network"], content["optimizer"]))
+        else:
+            self.network.load_state_dict(content["network"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
+        set_random_state(content["random"])
+
+    def export(self, folder: Path, dtype: torch.dtype) -> None:
+        """Write the (averaged, merged) weights as a checkpoint folder; every process must call this."""
+        with self.averaged(), merged_lora(self.network) if self.recipe.lora else nullcontext():
+            network = self._gathered() if self.processes.count > 1 else self.network
+            if self.processes.is_first:
+                save_network(network, folder, tokenizer_from=self.start.tokenizer_folder, dtype=dtype)
+
+    def _gathered(self) -> G2VLM:
+        """A copy on the CPU of the first process; empty elsewhere."""
+        with torch.device("meta"):
+            copy = G2VLM(self.network.config, self.network.parts)
+        for name, weight in self.network.named_parameters():
+            values = whole(weight.detach())
+            if self.processes.is_first:
+                module, _, leaf = name.rpartition(".")
+                setattr(copy.get_submodule(module), leaf, nn.Parameter(values.cpu(), requires_grad=False))
+        return copy
+
+
+def make_optimizer(
+    weights: dict[str, nn.Parameter], settings: Optimisation, *, fused: bool
+) -> torch.optim.AdamW:
+    """AdamW that decays matrices only (no norms, biases, scales, tables or embeddings)."""
+    decayed = {name for name, weight in weights.items() if weight.ndim == 2 and name != "embedding.weight"}
+    groups = [
+        {
+            "params": [w for name, w in weights.items() if name in decayed],
+            "weight_decay": settings.weight_decay,
+        },
+        {"params": [w for name, w in weights.items() if name not in decayed], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if fused:
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, foreach=False)
