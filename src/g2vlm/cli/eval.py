@@ -164,7 +164,7 @@ def _evaluate(options: Options) -> EvaluationResult:
     target = _target(options, benchmark, settings, identity)
     journal = Journal(
         target.with_suffix(".jsonl"),
-        {"task": benchmark.task, "checkpoint": identity.fingerprint, "settings": settings},
+        {"task": benchmark.task, "checkpoint": identity.fingerprint, **settings},
     )
     records = _measure(benchmark, model, journal, doing)
     result = EvaluationResult(

@@ -40,7 +40,7 @@ def _auc(scores: GeometryScores, translation_deg: np.ndarray, threshold: int) ->
     return list(auc_shares(torch.from_numpy(np.atleast_1d(largest)), threshold).tolist())
 
 
-def _below(angles: Iterable[float], threshold: float) -> list[float]:
+def _below(angles: Iterable[float], threshold: int | float) -> list[float]:
     return [float(angle < threshold) for angle in angles]
 
 
@@ -149,7 +149,7 @@ SLICES: tuple[tuple[str, str, Chosen, Scored], ...] = (
         "multi_view",
         "questions that need several views",
         lambda a: a.needs_multiple_views,
-        lambda a: a.is_right,
+        lambda a: float(a.is_right),
     ),
     ("unread", "answers that could not be read", lambda a: True, lambda a: float(a.read is None)),
 )
