@@ -116,7 +116,7 @@ def work_of(config: G2VLMConfig, read: Pass) -> Work:
 
 
 INT8_PRODUCTS = 3
-"""Integer products that hold a float32 one to fifteen bits: coarse by coarse, coarse by fine, fine by coarse."""
+"""Integer products that hold a float32 one to fifteen bits: the fine by fine one is negligible."""
 
 
 def through_int8(work: Work) -> Work:
