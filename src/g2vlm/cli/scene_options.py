@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from g2vlm.cli.terminal import say
+from g2vlm.cli.terminal import progress_bar, say
 from g2vlm.errors import InputError, OutputError
 from g2vlm.inputs.geometric import Fit
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.video import FrameChoice, FrameChoiceKind
 from g2vlm.model.config import ViewAttention
+from g2vlm.model.integer import Quantization
 
 if TYPE_CHECKING:
     from g2vlm.inference.pipeline import Model
@@ -40,6 +41,8 @@ class SceneOptions:
     view_attention: Annotated[ViewAttention | None, tyro.conf.arg(metavar="{global,causal}")] = None
     """global: every view sees every view, as released; causal: each sees the earlier ones, as in training.
     Without it: what the checkpoint says."""
+    quantization: Quantization = Quantization.NONE
+    """int8: store the language side in one byte a weight; answers come faster, the scene does not change."""
     fit: Fit = Fit.STRETCH
     """stretch: bring every view to the shape of the first, as released; pad: keep the aspect of each."""
     frames: FrameChoiceKind = FrameChoiceKind.COUNT
@@ -85,9 +88,15 @@ class SceneOptions:
         choice = choose_checkpoint(self.ckpt)
         say(f"checkpoint: {choice}")
         say(f"device: {placement.device}, {placement.precision.value}")
-        return g2vlm.load(
-            choice.folder, device=self.device, dtype=self.dtype, view_attention=self.view_attention
-        )
+        with progress_bar("loading") as on_progress:
+            return g2vlm.load(
+                choice.folder,
+                device=self.device,
+                dtype=self.dtype,
+                view_attention=self.view_attention,
+                quantization=self.quantization,
+                on_progress=on_progress,
+            )
 
 
 def require_writable(path: Path) -> Path:

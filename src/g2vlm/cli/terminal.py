@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Protocol, runtime_checkable
 
@@ -31,6 +31,24 @@ def reserved_stdout() -> Iterator[Output]:
     out = sys.stdout
     with redirect_stdout(sys.stderr):
         yield out
+
+
+@contextmanager
+def progress_bar(task: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr that is gone once it is full; None where stderr is not a terminal.
+
+    Yields:
+        What to call with (steps done, steps in all).
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(task, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def write_json(out: Output, value: Mapping[str, object]) -> None:
