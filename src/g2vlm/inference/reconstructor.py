@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ class Reconstruction(NamedTuple):
     descriptors: Float32[np.ndarray, "views channels"]
 
 
+@runtime_checkable
 class Reconstructor(Protocol):
     """Reconstructs frames together, in a frame and unit of their own."""
 

@@ -96,6 +96,6 @@ def trajectory_error(
     estimated: Float[np.ndarray, "frames 4 4"], true: Float[np.ndarray, "frames 4 4"]
 ) -> float:
     """Root mean square distance of camera centres after the best Sim(3) alignment, in the unit of `true`."""
-    centres = [torch.from_numpy(poses[:, :3, 3].astype(np.float64)) for poses in (estimated, true)]
-    moved = umeyama(*centres).apply(centres[0])
-    return float((moved - centres[1]).square().sum(dim=-1).mean().sqrt())
+    found, expected = (torch.from_numpy(poses[:, :3, 3].astype(np.float64)) for poses in (estimated, true))
+    moved = umeyama(found, expected).apply(found)
+    return float((moved - expected).square().sum(dim=-1).mean().sqrt())

@@ -15,7 +15,8 @@ from g2vlm.scene.cloud import PointCloud
 from g2vlm.scene.view import View
 
 _BUCKETS = 256
-_BLOCK_SHIFT = 5
+_BLOCK_SHIFT = 4
+_SMALLEST_THINNED = 8192
 _SMALLEST_WEIGHT = 1e-3
 _PRIMES = (73_856_093, 19_349_663, 83_492_791)
 _ROW = np.dtype(
@@ -83,14 +84,15 @@ def _blended_pose(
 class VoxelMerger:
     """Merges any number of point clouds into one point per occupied voxel, in constant memory.
 
-    Points are sorted into files by the block of space they lie in, so that all points of a voxel meet in one
-    file and only one file is in memory at a time. A merged point is the mean of its voxel's points weighted
-    by confidence; its confidence is their weighted mean, its view that of the weightiest.
+    Points are sorted into 256 files by the block of space they lie in, so that all points of a voxel meet in
+    one file and only one file is in memory at a time; files are thinned as they grow. A merged point is the
+    mean of its voxel's points weighted by confidence; its confidence is their weighted mean, its view that of
+    the weightiest.
 
     Args:
         voxel: side of the cubes, in the unit of the scene.
-        folder: where the temporary files go; the system's place for them if None. They take 32 bytes per
-            point that is left of each added cloud and are removed at the end of the `with` block.
+        folder: where the temporary files go; the system's place for them if None. They take some 80 bytes
+            for each voxel in the end and are removed when the `with` block is left.
 
     Raises:
         InputError: `voxel` is not a positive number.
@@ -104,6 +106,8 @@ class VoxelMerger:
 
     def __enter__(self) -> "VoxelMerger":
         self._folder = Path(tempfile.mkdtemp(prefix="merging-", dir=self._parent))
+        self._num_rows = np.zeros(_BUCKETS, dtype=np.int64)
+        self._num_thinned = np.zeros(_BUCKETS, dtype=np.int64)
         return self
 
     def __exit__(
@@ -128,8 +132,17 @@ class VoxelMerger:
         order = np.argsort(number, kind="stable")
         bounds = np.searchsorted(number[order], np.arange(_BUCKETS + 1))
         for bucket in np.flatnonzero(np.diff(bounds)):
-            with self._file(int(bucket)).open("ab") as file:
-                file.write(rows[order[bounds[bucket] : bounds[bucket + 1]]].tobytes())
+            self._append(int(bucket), rows[order[bounds[bucket] : bounds[bucket + 1]]])
+
+    def _append(self, bucket: int, rows: Shaped[np.ndarray, " points"]) -> None:
+        """Add rows to a file; when it has doubled since it was last thinned, thin it again."""
+        with self._file(bucket).open("ab") as file:
+            file.write(rows.tobytes())
+        self._num_rows[bucket] += len(rows)
+        if self._num_rows[bucket] > max(2 * self._num_thinned[bucket], _SMALLEST_THINNED):
+            thinned = self._merged(np.fromfile(self._file(bucket), dtype=_ROW))
+            thinned.tofile(self._file(bucket))
+            self._num_rows[bucket] = self._num_thinned[bucket] = len(thinned)
 
     def clouds(self) -> Iterator[PointCloud]:
         """The merged points, a part of space at a time."""
