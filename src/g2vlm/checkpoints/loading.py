@@ -18,6 +18,7 @@ from g2vlm.checkpoints.files import WEIGHTS, read_config
 from g2vlm.checkpoints.names import Row, table
 from g2vlm.errors import CheckpointError
 from g2vlm.model.config import G2VLMConfig, Part
+from g2vlm.model.integer import is_replaced
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Placement
 
@@ -209,6 +210,18 @@ def extend_network(network: G2VLM, folder: Path, placement: Placement, parts: fr
         setattr(extended, name, module)
     _fill_parts(extended, extended.parts - network.parts, Weights.open(folder), placement, None)
     return extended.eval().requires_grad_(False)
+
+
+def restore_replaced(network: G2VLM, folder: Path, placement: Placement) -> G2VLM:
+    """Return a network whose parts with integer layers are loaded from `folder` again; others are shared."""
+    replaced = {part for part in network.parts if is_replaced(getattr(network, part.value))}
+    with torch.device("meta"):
+        restored = G2VLM(network.config, network.parts)
+    for name, module in network.named_children():
+        if name not in {part.value for part in replaced}:
+            setattr(restored, name, module)
+    _fill_parts(restored, frozenset(replaced), Weights.open(folder), placement, None)
+    return restored.eval().requires_grad_(False)
 
 
 def _fill_parts(

@@ -8,7 +8,13 @@ from typing import TypeVar
 import torch
 
 from g2vlm.checkpoints.hub import choose_checkpoint
-from g2vlm.checkpoints.loading import CHAT_PARTS, RECONSTRUCTION_PARTS, extend_network, load_network
+from g2vlm.checkpoints.loading import (
+    CHAT_PARTS,
+    RECONSTRUCTION_PARTS,
+    extend_network,
+    load_network,
+    restore_replaced,
+)
 from g2vlm.checkpoints.saving import save_network
 from g2vlm.errors import InputError, OutputError
 from g2vlm.inference.assembly import assemble_scene
@@ -25,9 +31,9 @@ from g2vlm.inputs.spans import SYSTEM_PROMPT
 from g2vlm.inputs.text import TextTokenizer
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
+from g2vlm.model.integer import Quantization, is_replaced, quantize_language_, speed_up_heads_
 from g2vlm.model.network import G2VLM, Wants
-from g2vlm.model.precision import Placement, choose_placement
-from g2vlm.model.quantization import Quantization, quantize_language_
+from g2vlm.model.precision import Placement, Precision, choose_placement, keep_freed_memory
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.view import View
 
@@ -81,7 +87,7 @@ class Model:
         watch = Stopwatch(placement.device)
         with watch.measure("load_s"):
             network = load_network(folder, placement, parts=RECONSTRUCTION_PARTS, on_progress=on_progress)
-            quantize_language_(network, quantization)
+            _adapt(network, placement, quantization)
         model = cls(folder, network, placement, view_attention=view_attention, quantization=quantization)
         model.timings = dict(watch.seconds)
         return model
@@ -234,7 +240,7 @@ class Model:
     def _require(self, parts: frozenset[Part]) -> None:
         if not parts & self.config.parts <= self.network.parts:
             self.network = extend_network(self.network, self.folder, self.placement, parts)
-            quantize_language_(self.network, self.quantization)
+            _adapt(self.network, self.placement, self.quantization)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint folder in the released layout, with all parts and the tokenizer.
@@ -247,7 +253,10 @@ class Model:
                 "Expected full weights to save, got a quantized model: load it without quantization."
             )
         self._require(self.config.parts)
-        save_network(self.network, Path(folder), tokenizer_from=self.folder)
+        network = self.network
+        if is_replaced(network):
+            network = restore_replaced(network, self.folder, self.placement)
+        save_network(network, Path(folder), tokenizer_from=self.folder)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
         """Upload a complete checkpoint to the hub and return its address.
@@ -262,6 +271,15 @@ class Model:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return push_folder(Path(folder), repo_id, private=private)
+
+
+def _adapt(network: G2VLM, placement: Placement, quantization: Quantization) -> None:
+    """Exchange layers for those that suit the machine and the wish of the user."""
+    quantize_language_(network, quantization)
+    if placement.device.type == "cpu":
+        keep_freed_memory()
+        if placement.precision is Precision.BFLOAT16:
+            speed_up_heads_(network)
 
 
 _Choice = TypeVar("_Choice", bound=Enum)
@@ -296,7 +314,8 @@ def load(
         checkpoint: a hub id ("InternRobotics/G2VLM-2B-MoT"), a folder, or the name of the bundled model
             ("g2vlm-tiny"). By default the hub's model if it is in the cache or reachable, else the bundled.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto", "bfloat16" or "float32"; geometry heads always run in float32.
+        dtype: "auto", "bfloat16" or "float32". Geometry heads run in float32 either way; beside bfloat16
+            towers on a CPU their large products pass integer planes that hold one part in 32,000.
         view_attention: "global" or "causal"; the checkpoint's own choice by default.
         quantization: "none", or "int8" to store the language side in one byte a weight: answers are written
             faster, the scene does not change.

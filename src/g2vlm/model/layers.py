@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-TOKENS_PER_CHUNK = 4096
+TOKENS_PER_CHUNK = 1024
 """Tokens that pass an MLP at a time when no gradient is needed, so that its hidden layer stays small."""
 
 

@@ -17,7 +17,7 @@ from g2vlm.model.layout import Layout, Streams
 from g2vlm.model.mixture import Mixture
 from g2vlm.model.semantic_encoder import SemanticEncoder
 
-HEAD_TOKENS_PER_CHUNK = 2048
+HEAD_TOKENS_PER_CHUNK = 1024
 """Patch tokens that the geometry heads decode at a time where no gradient is needed (at least one view)."""
 SEMANTIC_VIEWS_PER_CHUNK = 4
 """Views that the semantic encoder reads at a time where no gradient is needed."""

@@ -1,6 +1,7 @@
 """Rotary position embeddings: the multimodal one of the mixture, and the planar one of encoders and heads."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -32,15 +33,22 @@ def multimodal_rotation(
         sections: how many frequencies follow t, h and w; frequency i is theta ** (-i / sum(sections)).
         theta: base.
     """
-    half = sum(sections)
-    exponent = torch.arange(half, device=positions.device, dtype=torch.float32) / half
-    frequency = theta**-exponent
-    axis = torch.repeat_interleave(
-        torch.arange(3, device=positions.device), torch.tensor(sections, device=positions.device)
-    )
+    frequency, axis = _frequencies(sections, theta, positions.device)
     batched = positions if positions.ndim == 3 else positions[None]
     per_frequency = batched.float().index_select(1, axis).transpose(1, 2)
     return _rotation(per_frequency * frequency)
+
+
+@lru_cache(maxsize=16)
+def _frequencies(sections: tuple[int, int, int], theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Frequencies, and the axis that each one follows; kept because every generated token needs them."""
+    half = sum(sections)
+    # Kept tensors must be usable in later training even if the first caller only runs inference.
+    with torch.inference_mode(False):
+        exponent = torch.arange(half, device=device, dtype=torch.float32) / half
+        counts = torch.tensor(sections, device=device)
+        axis = torch.repeat_interleave(torch.arange(3, device=device), counts, output_size=half)
+        return theta**-exponent, axis
 
 
 def planar_rotation(

@@ -1,0 +1,176 @@
+"""Products through int8 planes: smaller weights for decoding, and fast float32-grade products for the heads.
+
+An integer product on a CPU with AMX or VNNI is many times as fast as one in float32, and exact. A row of
+float32 numbers is held by two int8 planes, a coarse one and one for what the coarse one leaves over, to one
+part in 32,000 of its largest entry: finer than the TF32 products that GPUs use for float32. So
+
+- *int8 weights*: the weight has one plane, the activations two. Writing one token is bound by reading the
+  semantic expert and the language head from memory, and one byte a weight nearly doubles the speed.
+- *fifteen-bit weights*: the weight has two planes as well (three products; fine times fine is negligible).
+  The decoders of the geometry heads, which the precision policy keeps in float32, run faster that way.
+"""
+
+from enum import Enum
+
+import torch
+from jaxtyping import Float, Int8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from g2vlm.model.config import Part
+
+LARGEST = 127
+FINE = 2 * LARGEST
+"""A remainder after rounding is at most half a step, so its own step is smaller by twice the largest code."""
+FEWEST_ROWS = 4
+"""oneDNN's int8 product is several times slower on long rows when it has fewer rows than this."""
+CACHED_ROWS = 256
+"""Rows that pass a product at a time, so that its stages stay in the processor's cache."""
+ROWS_AT_A_TIME = 4096
+"""Weight rows converted at once: a float32 copy of the language head alone would take a gigabyte."""
+
+
+class Quantization(Enum):
+    """How the language side stores its matrices."""
+
+    NONE = "none"
+    """In the precision of the towers."""
+    INT8 = "int8"
+    """One signed byte a weight, one scale for each output channel."""
+
+
+def integer_product_available() -> bool:
+    """Whether this build of torch has oneDNN's int8 product."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+def split_planes(
+    values: Float[Tensor, "rows channels"],
+) -> tuple[Int8[Tensor, "rows channels"], Int8[Tensor, "rows channels"], Float[Tensor, "rows 1"]]:
+    """Coarse codes, fine codes and the coarse step of each row: values = step * (coarse + fine / FINE)."""
+    values = values.float()
+    step = values.abs().amax(dim=1, keepdim=True).clamp_(min=1e-30).div_(LARGEST)
+    scaled = values / step
+    coarse = scaled.round()
+    fine = scaled.sub_(coarse).mul_(FINE).round_()
+    return coarse.to(torch.int8), fine.to(torch.int8), step
+
+
+class PackedPlane:
+    """Int8 codes of a weight in oneDNN's blocked layout; can be neither moved nor saved."""
+
+    def __init__(self, codes: Int8[Tensor, "out in"], scale: Float[Tensor, " out"], num_rows: int) -> None:
+        self._packed = torch.ops.onednn.qlinear_prepack(codes, [num_rows, codes.shape[1]])
+        self._scale = scale
+        self._zeros = torch.zeros(codes.shape[0], dtype=torch.int64)
+
+    def product(self, codes: Int8[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
+        """Integer product with rows of codes, times the scale of each output channel, in float32."""
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes, 1.0, 0, self._packed, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return out
+
+
+class IntegerLinear(nn.Module):
+    """A linear layer on a CPU whose weight is held by one int8 plane or two.
+
+    Args:
+        linear: the layer to take over.
+        fine: keep the second plane of the weight.
+        num_rows: rows that a product typically has, a hint for the layout.
+    """
+
+    def __init__(self, linear: nn.Linear, *, fine: bool, num_rows: int = FEWEST_ROWS) -> None:
+        super().__init__()
+        self.out_features, self.in_features = linear.weight.shape
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach(), requires_grad=False)
+        planes = [split_planes(rows) for rows in linear.weight.detach().split(ROWS_AT_A_TIME)]
+        scale = torch.cat([step for _, _, step in planes])[:, 0]
+        self._coarse = PackedPlane(torch.cat([coarse for coarse, _, _ in planes]), scale, num_rows)
+        self._fine = None
+        if fine:
+            self._fine = PackedPlane(torch.cat([plane for _, plane, _ in planes]), scale / FINE, num_rows)
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """Multiply; the result has the type of `x`."""
+        rows = x.reshape(-1, self.in_features)
+        out = rows.new_empty(rows.shape[0], self.out_features, dtype=torch.float32)
+        for part, result in zip(rows.split(CACHED_ROWS), out.split(CACHED_ROWS), strict=True):
+            self._multiply(part, result)
+        return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
+
+    def _multiply(self, rows: Float[Tensor, "rows in"], out: Float[Tensor, "rows out"]) -> None:
+        """Write the product of some rows to `out`."""
+        count = rows.shape[0]
+        coarse, fine, step = split_planes(rows)
+        missing = max(FEWEST_ROWS - 2 * count, 0)
+        both = self._coarse.product(F.pad(torch.cat([coarse, fine]), (0, 0, 0, missing)))
+        total = both[:count].add_(both[count : 2 * count], alpha=1 / FINE)
+        if self._fine is not None:
+            total += self._fine.product(coarse)
+        if self.bias is None:
+            torch.mul(total, step, out=out)
+        else:
+            torch.addcmul(self.bias.float(), total, step, out=out)
+
+
+class Int8Linear(nn.Module):
+    """A linear layer whose weight is stored as int8 and widened for the product: without oneDNN."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        planes = [split_planes(rows) for rows in linear.weight.detach().split(ROWS_AT_A_TIME)]
+        self.out_features, self.in_features = linear.weight.shape
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach(), requires_grad=False)
+        self.register_buffer("weight", torch.cat([coarse for coarse, _, _ in planes]))
+        self.register_buffer("scale", torch.cat([step for _, _, step in planes])[:, 0])
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """Multiply in the precision of `x`."""
+        out = F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
+        return out if self.bias is None else out + self.bias
+
+
+def quantize_language_(network: nn.Module, quantization: Quantization) -> None:
+    """Store, in place, the semantic expert and the language head as int8.
+
+    Layers that are already replaced stay, so that parts loaded later can be treated by a second call.
+    """
+    if quantization is Quantization.NONE:
+        return
+    for name, linear in _linears(network):
+        if name == "language_head" or (name.startswith("mixture.layers.") and ".semantic." in name):
+            on_cpu = linear.weight.device.type == "cpu" and integer_product_available()
+            _replace(network, name, IntegerLinear(linear, fine=False) if on_cpu else Int8Linear(linear))
+
+
+def speed_up_heads_(network: nn.Module) -> None:
+    """Run, in place, the decoder blocks of float32 geometry heads through two int8 planes.
+
+    The final projections and the camera's own layers, which are small, stay plain float32. Nothing changes
+    where integer products are not available.
+    """
+    if not integer_product_available():
+        return
+    heads = {part.value for part in Part} - {Part.LANGUAGE_HEAD.value}
+    for name, linear in _linears(network):
+        if ".decoder.blocks." in name and name.split(".")[0] in heads and linear.weight.device.type == "cpu":
+            _replace(network, name, IntegerLinear(linear, fine=True, num_rows=2 * CACHED_ROWS))
+
+
+def is_replaced(module: nn.Module) -> bool:
+    """Whether some layer no longer holds its original weight, so that the module cannot be saved."""
+    return any(isinstance(part, IntegerLinear | Int8Linear) for part in module.modules())
+
+
+def _linears(network: nn.Module) -> list[tuple[str, nn.Linear]]:
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, module)
