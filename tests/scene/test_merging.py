@@ -182,5 +182,5 @@ def test_memory_does_not_grow_with_the_number_of_clouds():
         assert count > 1990 * num_clouds
         return highest
 
-    peak(2)
-    assert peak(40) < 1.3 * peak(10)
+    # The lower of two runs: the first may meet allocations that happen once in a process.
+    assert min(peak(40), peak(40)) < 1.3 * min(peak(10), peak(10))
