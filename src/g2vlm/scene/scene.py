@@ -41,7 +41,7 @@ class HasMatrix(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scene:
     """Views in one world frame, all of one resolution.
 
@@ -64,6 +64,9 @@ class Scene:
         sizes = sorted({(view.width, view.height) for view in self.views})
         if len(sizes) > 1:
             raise InputError(f"Expected views of one size, got {', '.join(f'{w}x{h}' for w, h in sizes)}.")
+
+    def __repr__(self) -> str:
+        return f"Scene({len(self)} views, {self.num_points} points, {self.scale.kind.value} scale)"
 
     def __len__(self) -> int:
         return len(self.views)

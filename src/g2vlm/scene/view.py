@@ -25,7 +25,7 @@ class PixelSpace(StrEnum):
     """The image as the network saw it, the resolution of the point map."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class View:
     """One view of a scene: colours, a point map, a camera, confidence.
 
@@ -109,6 +109,9 @@ class View:
         broken = [promise for promise, kept in promises.items() if not kept]
         if broken:
             raise InputError(f"View {self.name!r}: expected {'; '.join(broken)}.")
+
+    def __repr__(self) -> str:
+        return f"View({self.name!r}, {self.width}x{self.height}, {int(self.valid.sum())} points)"
 
     @property
     def height(self) -> int:
