@@ -46,7 +46,7 @@ def example_world(shadow_rays: int) -> WorldConfig:
 
 
 def render_views(
-    seed: int, path: int, supersampling: int = SUPERSAMPLING, shadow_rays: int = 5
+    seed: int, path: int, supersampling: int = SUPERSAMPLING, shadow_rays: int = 4
 ) -> list[Image.Image]:
     """The example views of a seed."""
     config = example_world(shadow_rays)

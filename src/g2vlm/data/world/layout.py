@@ -29,6 +29,7 @@ LAYOUT_STREAM = 0
 _TRIES = 8
 _WALL_GAP_M = 0.02
 _AISLE_M = 0.08
+_RUG_STEP_M = 0.006
 # Heading of something whose back is against the wall at -z, +z, -x, +x.
 _WALL_HEADINGS = (0.0, math.pi, math.pi / 2, -math.pi / 2)
 
@@ -200,7 +201,8 @@ class _Builder:
                 continue
             x, z = self.draws.symmetric(span_x), self.draws.symmetric(span_z)
             if flat:
-                return _Spot(x, 0.0, z, yaw)
+                # Rugs may overlap: each lies a little higher than the one before, never in the same plane.
+                return _Spot(x, _RUG_STEP_M * sum(thing.noun == noun for thing in self.objects), z, yaw)
             if self._free(x, z, half_x, half_z):
                 self.occupied.append((x - half_x, x + half_x, z - half_z, z + half_z))
                 return _Spot(x, 0.0, z, yaw)

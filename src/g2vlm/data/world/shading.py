@@ -232,10 +232,13 @@ def _blocked(
     distance = away.norm(dim=-1)
     direction = away / distance[:, None]
     blocked = torch.zeros_like(distance, dtype=torch.bool)
+    # Glowing parts are lamps themselves and cast no shadow; the others must meet the box around all the rays.
+    reach = (rooms.R_world_part[scene].abs() * rooms.half[scene, :, None, :]).sum(-1)
+    low, high = torch.minimum(points.amin(0), lamp), torch.maximum(points.amax(0), lamp)
+    near = ((rooms.centre[scene] + reach >= low) & (rooms.centre[scene] - reach <= high)).all(-1)
+    near &= rooms.material[scene, : rooms.num_parts, _GLOW] == 0
     for shape in Shape:
-        # Glowing parts are lamps themselves: they cast no shadow.
-        solid = (rooms.shape[scene] == shape) & (rooms.material[scene, : rooms.num_parts, _GLOW] == 0)
-        parts = solid.nonzero()[:, 0]
+        parts = ((rooms.shape[scene] == shape) & near).nonzero()[:, 0]
         if not len(parts):
             continue
         scale = rooms.R_world_part[scene, parts] / rooms.half[scene, parts, None, :]
