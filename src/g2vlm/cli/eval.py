@@ -145,7 +145,11 @@ def run(options: Options) -> int:
 
 
 def _listing() -> str:
-    lines = [f"{name}: {entry.summary}" for name, entry in BENCHMARKS.items()]
+    lines = []
+    for name, entry in BENCHMARKS.items():
+        lines.append(f"{name}: {entry.summary}")
+        if entry.layout:
+            lines.append(f"    --data_path: {entry.layout}")
     return "\n".join(lines) + "\n"
 
 

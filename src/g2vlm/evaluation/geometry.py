@@ -1,6 +1,6 @@
 """A reconstructed scene against the truth about it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -88,6 +88,9 @@ class GeometryOptions:
 
     icp: IcpOptions = field(default_factory=IcpOptions)
     """Refinement of the alignment of points."""
+    max_depth: float | None = None
+    """Farther true depths are left out, and predictions cut to it, in depth errors; points beyond it are left
+    out of point errors too."""
     max_queries: int = 10_000
     """Points of each side that nearest neighbours are looked up for."""
 
@@ -105,21 +108,25 @@ def compare(scene: Scene, truth: SceneTruth, options: GeometryOptions | None = N
     """
     if len(scene) != len(truth.depth):
         raise InputError(f"Expected the truth of {len(scene)} views, got that of {len(truth.depth)}.")
+    options = options or GeometryOptions()
     truth = at_model_pixels(truth, scene.views)
+    if options.max_depth is not None:
+        truth = replace(truth, valid=truth.valid & (truth.depth < options.max_depth))
     depth = torch.from_numpy(np.stack([view.depth for view in scene.views]))
     known = truth.valid & torch.from_numpy(np.stack([view.valid for view in scene.views]))
     poses = torch.from_numpy(np.stack([view.T_world_camera for view in scene.views]))
     focal = torch.from_numpy(np.stack([view.K for view in scene.views]))
-    whole = depth_errors(depth, truth.depth, known, ScaleAlignment.PER_SCENE)
+    limit = options.max_depth
+    whole = depth_errors(depth, truth.depth, known, ScaleAlignment.PER_SCENE, limit)
     single = [
-        depth_errors(depth[i : i + 1], truth.depth[i : i + 1], known[i : i + 1]).abs_rel
+        depth_errors(depth[i : i + 1], truth.depth[i : i + 1], known[i : i + 1], max_depth=limit).abs_rel
         for i in range(len(depth))
         if bool(known[i].any())
     ]
     several, many = len(scene) >= 2, len(scene) >= 3
     pairs = pair_errors(poses, truth.T_world_camera, Direction.SIGNED) if several else None
     path = trajectory_errors(poses, truth.T_world_camera) if many else None
-    points = _compare_points(scene, truth, known, options or GeometryOptions())
+    points = _compare_points(scene, truth, known, options)
     return GeometryScores(
         num_views=len(scene),
         abs_rel=whole.abs_rel,

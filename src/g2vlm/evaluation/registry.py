@@ -7,6 +7,11 @@ from pathlib import Path
 
 from g2vlm.data.splits import Split
 from g2vlm.errors import InputError
+from g2vlm.evaluation.benchmarks import question_file, scene_folder, seven_scenes, sintel
+from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
+from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
+from g2vlm.evaluation.benchmarks.seven_scenes import SevenScenesBenchmark
+from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
 from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark, World
 from g2vlm.evaluation.trials import Benchmark
 
@@ -55,8 +60,38 @@ def _synthetic(request: Request) -> Benchmark:
     )
 
 
+def _path(request: Request) -> Path:
+    assert request.data_path is not None  # `build_benchmark` has checked it
+    return request.data_path
+
+
 BENCHMARKS: dict[str, Entry] = {
     "synthetic": Entry("rendered rooms that no model was trained on: geometry and questions", _synthetic),
+    "scene_folder": Entry(
+        "scenes of your own: depth, poses and points",
+        lambda request: SceneFolderBenchmark(_path(request), request.num_scenes, request.num_views),
+        scene_folder.LAYOUT,
+    ),
+    "question_file": Entry(
+        "questions of your own: choices and numbers",
+        lambda request: QuestionFileBenchmark(_path(request), request.num_scenes),
+        question_file.LAYOUT,
+    ),
+    "sintel": Entry(
+        "MPI Sintel: depth of single images",
+        lambda request: SintelBenchmark(_path(request), request.num_scenes),
+        sintel.LAYOUT,
+    ),
+    "seven_scenes": Entry(
+        "7-Scenes: points of filmed rooms",
+        lambda request: SevenScenesBenchmark(_path(request), request.num_scenes, request.num_views),
+        seven_scenes.LAYOUT,
+    ),
+    "mindcube": Entry(
+        "MindCube: spatial questions about several views",
+        lambda request: question_file.mindcube(_path(request), request.num_scenes),
+        question_file.MINDCUBE_LAYOUT,
+    ),
 }
 """In the order in which they are listed."""
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from g2vlm.errors import InputError
-from g2vlm.evaluation.asking import Examiner, Sight
+from g2vlm.evaluation.asking import BLIND, Examiner, Sight
 from g2vlm.evaluation.geometry import compare
-from g2vlm.evaluation.records import Journal, SceneRecord
-from g2vlm.evaluation.trials import Benchmark, Trial
+from g2vlm.evaluation.records import AnswerRecord, Journal, SceneRecord
+from g2vlm.evaluation.trials import Benchmark, ItemGroup, Trial
 from g2vlm.inference.pipeline import Model
 from g2vlm.inference.timing import Stopwatch
 
@@ -87,9 +87,23 @@ def measure(benchmark: Benchmark, model: Model, scene: str, options: RunOptions)
     return SceneRecord(scene, geometry, tuple(answers), failure, dict(watch.seconds))
 
 
-def _answers(trial: Trial, examiner: Examiner, sight: Sight) -> list:
+def _answers(trial: Trial, examiner: Examiner, sight: Sight) -> list[AnswerRecord]:
     judged = []
-    for group in trial.groups:
+    for group in _as_seen(trial.groups, sight):
         texts = examiner.ask(group.photos, [item.text for item in group.items], sight)
         judged += [item.judge(text, sight.value) for item, text in zip(group.items, texts, strict=True)]
     return judged
+
+
+def _as_seen(groups: tuple[ItemGroup, ...], sight: Sight) -> list[ItemGroup]:
+    """Questions by what is shown with them: to blind sights all photos of a size look alike, so that many
+    questions share one look."""
+    if sight not in BLIND:
+        return list(groups)
+    alike: dict[tuple[tuple[int, int], ...], ItemGroup] = {}
+    for group in groups:
+        sizes = tuple(photo.size for photo in group.photos) if sight is Sight.GREY else ()
+        known = alike.get(sizes)
+        items = group.items if known is None else known.items + group.items
+        alike[sizes] = ItemGroup(group.photos, items)
+    return list(alike.values())

@@ -1,5 +1,6 @@
 """What a benchmark hands to the runner: scenes to reconstruct, and questions with their answers."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -55,6 +56,22 @@ class Item:
             is_right=is_right,
             mra=mra,
         )
+
+
+_INLINE_CHOICE = re.compile(
+    r"(?:^|\s)\(?(?P<letter>[A-J])[.):]\s*(?P<text>.+?)(?=\s+\(?[A-J][.):]\s|\s+Answer with\b|\s*$)",
+    re.DOTALL,
+)
+
+
+def inline_choices(question: str) -> tuple[str, ...]:
+    """Texts of the choices that a question lists as "A. left B. right"; empty where it lists none.
+
+    Letters must come in order from A; anything else is taken for prose.
+    """
+    found = [(match["letter"], match["text"].strip(" \n.;,")) for match in _INLINE_CHOICE.finditer(question)]
+    in_order = [letter for letter, _ in found] == list("ABCDEFGHIJ"[: len(found)])
+    return tuple(text for _, text in found) if in_order else ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Errors of depth maps, after the alignment that the protocol allows."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,6 +60,7 @@ def depth_errors(
     true: Float[Tensor, "views height width"],
     valid: Bool[Tensor, "views height width"] | None = None,
     alignment: ScaleAlignment = ScaleAlignment.PER_SCENE,
+    max_depth: int | float | None = None,
 ) -> DepthErrors:
     """Compare z-depths of the views of one scene.
 
@@ -68,6 +70,8 @@ def depth_errors(
         valid: pixels whose truth is known; all if None. Of these, pixels with a true depth of 0 or less, or
             with a non-finite number on either side, are left out.
         alignment: how the unit of the prediction is found.
+        max_depth: pixels with a true depth of this and more are left out, and aligned predictions are cut to
+            it (Sintel: 70).
 
     Raises:
         InputError: no pixel is left to compare.
@@ -75,10 +79,11 @@ def depth_errors(
     pred, true = pred.double(), true.double()
     usable = torch.isfinite(pred) & torch.isfinite(true) & (true > 0)
     usable = usable if valid is None else usable & valid
+    usable = usable if max_depth is None else usable & (true < max_depth)
     if not bool(usable.any()):
         raise InputError("Expected at least one pixel with a finite prediction and a true depth, got none.")
     aligned = align_depth(torch.where(usable, pred, 0.0), torch.where(usable, true, 0.0), usable, alignment)
-    p, t = aligned[usable], true[usable]
+    p, t = aligned[usable].clamp_max(math.inf if max_depth is None else max_depth), true[usable]
     difference = p - t
     # A depth of 0 or less is infinitely far off as a ratio; clamping keeps the division harmless.
     ratio = torch.maximum(p / t, t / p.clamp_min(torch.finfo(p.dtype).tiny))
