@@ -14,7 +14,7 @@ from g2vlm.errors import InputError
 from g2vlm.evaluation.asking import Examiner, Sight
 from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark, World
 from g2vlm.evaluation.records import Journal, SceneRecord
-from g2vlm.evaluation.runner import RunOptions, run
+from g2vlm.evaluation.runner import RunOptions, measure, run
 from g2vlm.evaluation.trials import Trial
 from g2vlm.inference.pipeline import Model
 from g2vlm.inputs.geometric import prepare_geometric
@@ -101,6 +101,30 @@ def test_without_geometric_tokens_many_questions_answer_as_one(random_model: Mod
     examiner = Examiner(random_model, max_new_tokens=6)
     together = examiner.ask(photos, questions, Sight.NO_GEOMETRY)
     assert together == tuple(examiner.ask(photos, [text], Sight.NO_GEOMETRY)[0] for text in questions)
+
+
+def test_every_question_is_asked_once_with_each_sight(
+    random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    perceive = Model.perceive
+
+    def counted(self: Model, source: object) -> object:
+        looks.append(source)
+        return perceive(self, source)
+
+    monkeypatch.setattr(Model, "perceive", counted)
+    small = benchmark(num_questions=6, width=112)
+    trial = small.load("500000")
+    options = RunOptions(geometry=False, sights=tuple(Sight), max_new_tokens=1)
+    record = measure(small, random_model, "500000", options)
+    assert record.geometry is None
+    for sight in Sight:
+        asked = [answer.question for answer in record.answers if answer.sight == sight.value]
+        assert sorted(asked) == sorted(item.text for group in trial.groups for item in group.items)
+    # Once for each set of photos, and once for each number of grey ones.
+    numbers = {len(group.photos) for group in trial.groups}
+    assert len(looks) == len(trial.groups) + len(numbers) < 2 * len(trial.groups)
 
 
 class Interrupted(SyntheticBenchmark):

@@ -96,8 +96,10 @@ def _answers(trial: Trial, examiner: Examiner, sight: Sight) -> list[AnswerRecor
 
 
 def _as_seen(groups: tuple[ItemGroup, ...], sight: Sight) -> list[ItemGroup]:
-    """Questions by what is shown with them: to blind sights all photos of a size look alike, so that many
-    questions share one look."""
+    """Questions by what is shown with them.
+
+    To blind sights all photos of a size look alike, so that many questions share one look.
+    """
     if sight not in BLIND:
         return list(groups)
     alike: dict[tuple[tuple[int, int], ...], ItemGroup] = {}
