@@ -1,22 +1,33 @@
 """`g2vlm recon`: photos or a video to a 3-D scene on disk."""
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from g2vlm.cli.long_recon import LongFilter, LongOptions, reconstruct_in_pieces, write_long
 from g2vlm.cli.scene_options import SceneOptions, require_writable
-from g2vlm.cli.terminal import add_timings, format_bytes, format_timings, reserved_stdout, say, write_json
+from g2vlm.cli.terminal import (
+    Output,
+    add_timings,
+    format_bytes,
+    format_timings,
+    reserved_stdout,
+    say,
+    write_json,
+)
+from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
     from g2vlm.scene.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SceneOptions):
-    """Reconstruct a 3-D scene from photos or a video.
+class Options(SceneOptions, LongOptions):
+    """Reconstruct a 3-D scene from photos or a video, with --window also a very long one.
 
     Writes coloured points (.ply), or everything the model says: points, depth, poses, intrinsics and
     confidence of every view (.npz).
@@ -44,6 +55,8 @@ def run(options: Options) -> int:
     with reserved_stdout() as out:
         target = require_writable(options.save_path)
         source = options.source()
+        if options.window is not None:
+            return _run_long(options, source, target, out)
         model = options.load_model()
         loading = dict(model.timings)
         say(f"reading {source}")
@@ -59,6 +72,31 @@ def run(options: Options) -> int:
         else:
             say(format_timings(timings))
             out.write(_describe(summary, target) + "\n")
+    return 0
+
+
+def _run_long(options: Options, source: str, target: Path, out: Output) -> int:
+    """Reconstruct in pieces, write the file, report."""
+    if options.max_views is not None:
+        raise InputError("Expected --window or --max_views, got both: a long video keeps all its frames.")
+    options.video_options()
+    model = options.load_model()
+    folder = options.pieces_folder(target)
+    say(f"reading {source} in pieces, kept in {folder}")
+    start = time.perf_counter()
+    video = reconstruct_in_pieces(model, source, target, options, fit=options.fit, rate_hz=options.frame_rate)
+    timings = {**model.timings, "pieces_s": time.perf_counter() - start}
+    wanted = LongFilter(options.anchor_first, options.min_confidence, options.max_depth_edge)
+    summary = write_long(video, target, options.voxel, wanted)
+    summary["timings"] = {**timings, **summary["timings"]}
+    if options.json:
+        write_json(out, summary)
+    else:
+        say(format_timings(summary["timings"]))
+        out.write(
+            f"{summary['frames']} frames in {summary['pieces']} pieces, {summary['loops_closed']} loops "
+            f"closed, {summary['points']:,} points\n{target} ({format_bytes(target.stat().st_size)})\n"
+        )
     return 0
 
 

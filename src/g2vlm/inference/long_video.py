@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 
 from g2vlm.errors import InputError
 from g2vlm.export.ply_stream import write_ply_pieces
-from g2vlm.geometry.pose_graph import take_similarity
+from g2vlm.geometry.alignment import Similarity
+from g2vlm.geometry.pose_graph import stack_similarities, take_similarity
 from g2vlm.inference.assembly import NETWORK_SCALE
 from g2vlm.inference.frames import FramePreparer
 from g2vlm.inference.loops import LoopOptions
@@ -90,6 +92,26 @@ def reconstruct_long_video(
         raise InputError("Expected a video of at least one frame, got none.")
     stitch = Stitcher(folder, reconstruct, options.window, options.loops, on_progress)
     return LongVideo(folder, tuple(names), stitch(names))
+
+
+def settings_of(source: object, options: LongVideoOptions, **model: object) -> dict[str, object]:
+    """What the pieces of a video depend on, as `PieceFolder` records it.
+
+    Args:
+        source: a file or folder is recorded with its size and time of change; anything else by its kind.
+        options: windows.
+        model: the checkpoint and everything that changes its results.
+    """
+    settings: dict[str, object] = {"window": options.window, "overlap": options.overlap, **model}
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser().resolve()
+        settings["source"] = str(path)
+        if path.is_file():
+            settings["source_bytes"] = path.stat().st_size
+            settings["source_changed_ns"] = path.stat().st_mtime_ns
+    else:
+        settings["source"] = type(source).__name__
+    return settings
 
 
 def windows(frames: Iterator[Photo], window: int, overlap: int) -> Iterator[tuple[int, list[Photo]]]:
@@ -180,6 +202,19 @@ class LongVideo:
     def num_frames(self) -> int:
         """Frames of the video."""
         return self._frames_of(len(self.names) - 1).stop
+
+    def anchored(self) -> "LongVideo":
+        """The same video with the camera of the first frame as its world, in the same unit."""
+        T_world_first = torch.from_numpy(next(self.views()).T_world_camera.astype(np.float64))
+        first_from_world = Similarity(
+            scale=torch.ones((), dtype=torch.float64), R=T_world_first[:3, :3], t=T_world_first[:3, 3]
+        ).inverse()
+        stitching = self.stitching
+        placed = [
+            first_from_world.compose(take_similarity(stitching.world_from_piece, index))
+            for index in range(len(self.names))
+        ]
+        return replace(self, stitching=replace(stitching, world_from_piece=stack_similarities(placed)))
 
     def scene(self, max_views: int | None = None) -> Scene:
         """Some or all frames as a scene in memory, evenly spread."""

@@ -18,10 +18,20 @@ from g2vlm.checkpoints.loading import (
 from g2vlm.checkpoints.saving import save_network
 from g2vlm.errors import InputError, OutputError
 from g2vlm.inference.assembly import assemble_scene
-from g2vlm.inference.frames import FrameSource
+from g2vlm.inference.frames import FramePreparer, FrameSource, open_frames
+from g2vlm.inference.long_video import (
+    LongVideo,
+    LongVideoOptions,
+    reconstruct_long_video,
+    settings_of,
+)
 from g2vlm.inference.perception import Memory, Perception
+from g2vlm.inference.pieces import PieceFolder
 from g2vlm.inference.planning import MemoryPlan, plan_memory, require_memory
 from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.inference.reconstructor import NetworkReconstructor
+from g2vlm.inference.stitching import Progress as StageProgress
+from g2vlm.inference.stitching import no_progress
 from g2vlm.inference.stream import StreamOptions, stream_views
 from g2vlm.inference.timing import Stopwatch
 from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
@@ -158,6 +168,48 @@ class Model:
         """
         options = StreamOptions(window, anchors, fit, rate_hz)
         return stream_views(self.network, self._prompts, self.placement, source, options)
+
+    def reconstruct_long(
+        self,
+        source: FrameSource,
+        folder: str | Path,
+        options: LongVideoOptions | None = None,
+        *,
+        fit: Fit = Fit.STRETCH,
+        rate_hz: float | None = None,
+        on_progress: StageProgress = no_progress,
+    ) -> LongVideo:
+        """Reconstruct a video of any length piece by piece and stitch the pieces, in constant memory.
+
+        Args:
+            source: a video, a folder, the number of a camera, or any iterable of images.
+            folder: where pieces are kept; the same call continues an interrupted one there.
+            options: windows, overlaps and loops.
+            fit: how frames of other shapes are brought to the first one's.
+            rate_hz: frames per second taken from a video; every frame if None.
+            on_progress: told about every step.
+
+        Raises:
+            InputError: nothing usable in `source`, or neighbouring pieces that cannot be aligned.
+            OutputError: `folder` holds another video or other settings, or cannot be written.
+        """
+        options = options or LongVideoOptions()
+        frames = open_frames(source, rate_hz=rate_hz)
+        settings = settings_of(
+            source,
+            options,
+            checkpoint=str(self.folder.resolve()),
+            precision=self.placement.precision.value,
+            view_attention=self.view_attention.value,
+            fit=fit.value,
+            rate_hz=rate_hz,
+        )
+        pieces = PieceFolder(Path(folder), settings)
+        prepare = FramePreparer(
+            width=self.config.image_width, patch=self.config.geometric_encoder.patch_size, fit=fit
+        )
+        reconstruct = NetworkReconstructor(self.network, self._prompts, self.view_attention)
+        return reconstruct_long_video(frames, reconstruct, prepare, pieces, options, on_progress)
 
     def perceive(
         self,
