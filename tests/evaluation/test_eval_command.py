@@ -42,7 +42,12 @@ def test_one_command_measures_writes_and_resumes(
     assert stored == json.loads(result.read_text())
 
     assert main(["eval", "--report", str(result), str(result)]) == 0
-    assert capsys.readouterr().out.count("weights (") == 4
+    text = capsys.readouterr().out
+    assert text.count("weights (") == 4
+    assert "second over first" in text
+    result.with_suffix(".jsonl").unlink()
+    assert main(["eval", "--report", str(result), str(result)]) == 0
+    assert "second over first" not in capsys.readouterr().out
 
 
 def test_another_width_and_attention_are_other_runs(

@@ -10,7 +10,7 @@ from g2vlm.data.samples import SceneSample
 from g2vlm.errors import InputError, OutputError
 from g2vlm.evaluation.benchmarks.synthetic import truth_of
 from g2vlm.evaluation.geometry import compare
-from g2vlm.evaluation.records import AnswerRecord, Journal, SceneRecord
+from g2vlm.evaluation.records import AnswerRecord, Journal, SceneRecord, read_records
 from g2vlm.scene.scene import Scene
 
 IDENTITY = {"task": "test-1", "seeds": (1, 2)}
@@ -50,6 +50,17 @@ def test_a_line_that_was_cut_off_is_dropped_and_the_rest_kept(tmp_path: Path, re
     assert set(again.records) == {"7"}
     again.add(SceneRecord("8", failure="nothing"))
     assert set(Journal(path, IDENTITY).records) == {"7", "8"}
+
+
+def test_reading_leaves_a_file_that_is_being_written_alone(tmp_path: Path, record: SceneRecord) -> None:
+    path = tmp_path / "j.jsonl"
+    Journal(path, IDENTITY).add(record)
+    content = path.read_bytes() + b'{"scene": "8", "geom'
+    path.write_bytes(content)
+    assert read_records(path) == (record,)
+    assert path.read_bytes() == content
+    with pytest.raises(InputError, match="missing"):
+        read_records(tmp_path / "missing.jsonl")
 
 
 def test_a_header_that_was_cut_off_starts_anew(tmp_path: Path) -> None:

@@ -22,7 +22,12 @@ from g2vlm.evaluation.results import (
     read_result,
     write_result,
 )
-from g2vlm.evaluation.summary import geometry_figures, question_figures, strongest_blind
+from g2vlm.evaluation.summary import (
+    differences,
+    geometry_figures,
+    question_figures,
+    strongest_blind,
+)
 from g2vlm.evaluation.trials import Item
 from g2vlm.scene.scene import Scene
 
@@ -122,6 +127,34 @@ def test_a_measure_that_no_scene_offers_is_left_out(
     keys = {figure.key for figure in geometry_figures([SceneRecord("1", scores)])}
     assert "depth/abs_rel" in keys
     assert not keys & {"pose/ate", "pose/auc30", "pose/rra15"}
+
+
+def test_differences_pair_the_scenes_of_two_runs(sample: SceneSample, as_scene: Callable[..., Scene]) -> None:
+    scores = compare(as_scene(sample), truth_of(sample))
+    first = [
+        replace(record, geometry=replace(scores, abs_rel=0.1 * k, ate=None))
+        for k, record in enumerate(RECORDS, start=1)
+    ]
+    # The other model was asked without geometric tokens, one scene is missing and one more is there.
+    own = [
+        tuple(
+            replace(answer, sight="no_geometry", is_right=True)
+            for answer in record.answers
+            if answer.sight == "full"
+        )
+        for record in first
+    ]
+    second = [
+        replace(first[1], answers=own[1], geometry=replace(scores, abs_rel=0.05, ate=None)),
+        replace(first[0], scene="3", answers=own[0]),
+    ]
+    found = {figure.key: figure for figure in differences(first, second)}
+    assert found["depth/abs_rel"].value == pytest.approx(0.05 - 0.2)
+    assert found["depth/abs_rel"].num_scenes == 1
+    assert "pose/ate" not in found
+    assert found["questions/numbers"].value == 1
+    assert found["questions/choices"].value == 0
+    assert differences(first, []) == []
 
 
 @pytest.fixture

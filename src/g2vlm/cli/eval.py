@@ -18,19 +18,20 @@ from g2vlm.data.splits import Split
 from g2vlm.errors import InputError
 from g2vlm.evaluation.asking import Sight
 from g2vlm.evaluation.benchmarks.synthetic import World
-from g2vlm.evaluation.records import Journal, SceneRecord
+from g2vlm.evaluation.records import Journal, SceneRecord, read_records
 from g2vlm.evaluation.registry import BENCHMARKS, Request, build_benchmark
 from g2vlm.evaluation.report import format_report, format_result
 from g2vlm.evaluation.results import (
     CheckpointIdentity,
     EvaluationResult,
+    Figure,
     fingerprint,
     read_result,
     write_result,
 )
 from g2vlm.evaluation.runner import RunOptions
 from g2vlm.evaluation.runner import run as run_benchmark
-from g2vlm.evaluation.summary import geometry_figures, question_figures
+from g2vlm.evaluation.summary import differences, geometry_figures, question_figures
 from g2vlm.model.config import ViewAttention
 
 if TYPE_CHECKING:
@@ -130,8 +131,7 @@ def run(options: Options) -> int:
     """Measure or report."""
     with reserved_stdout() as out:
         if options.report:
-            results = [read_result(path) for path in options.report]
-            out.write(format_report(results))
+            out.write(_report(options.report))
             return 0
         if options.benchmark == "list":
             out.write(_listing())
@@ -142,6 +142,17 @@ def run(options: Options) -> int:
         else:
             out.write(format_result(result))
     return 0
+
+
+def _report(paths: tuple[Path, ...]) -> str:
+    """Stored results as tables; of two with journals beside them also the paired differences."""
+    results = [read_result(path) for path in paths]
+    journals = [path.with_suffix(".jsonl") for path in paths]
+    gains: list[Figure] = []
+    if len(results) == 2 and results[0].task == results[1].task and all(map(Path.exists, journals)):
+        first, second = map(read_records, journals)
+        gains = differences(first, second)
+    return format_report(results, gains)
 
 
 def _listing() -> str:

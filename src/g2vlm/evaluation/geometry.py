@@ -115,24 +115,18 @@ def compare(scene: Scene, truth: SceneTruth, options: GeometryOptions | None = N
     depth = torch.from_numpy(np.stack([view.depth for view in scene.views]))
     known = truth.valid & torch.from_numpy(np.stack([view.valid for view in scene.views]))
     poses = torch.from_numpy(np.stack([view.T_world_camera for view in scene.views]))
-    focal = torch.from_numpy(np.stack([view.K for view in scene.views]))
+    intrinsics = torch.from_numpy(np.stack([view.K for view in scene.views]))
     limit = options.max_depth
     whole = depth_errors(depth, truth.depth, known, ScaleAlignment.PER_SCENE, limit)
-    single = [
-        depth_errors(depth[i : i + 1], truth.depth[i : i + 1], known[i : i + 1], max_depth=limit).abs_rel
-        for i in range(len(depth))
-        if bool(known[i].any())
-    ]
-    several, many = len(scene) >= 2, len(scene) >= 3
-    pairs = pair_errors(poses, truth.T_world_camera, Direction.SIGNED) if several else None
-    path = trajectory_errors(poses, truth.T_world_camera) if many else None
+    pairs = pair_errors(poses, truth.T_world_camera, Direction.SIGNED) if len(scene) >= 2 else None
+    path = trajectory_errors(poses, truth.T_world_camera) if len(scene) >= 3 else None
     points = _compare_points(scene, truth, known, options)
     return GeometryScores(
         num_views=len(scene),
         abs_rel=whole.abs_rel,
         delta=whole.delta,
         rmse=whole.rmse,
-        abs_rel_per_view=float(np.mean(single)),
+        abs_rel_per_view=_abs_rel_per_view(depth, truth.depth, known, limit),
         rotation_deg=tuple(pairs.rotation_deg.tolist()) if pairs else (),
         translation_deg=tuple(pairs.translation_deg.tolist()) if pairs else (),
         ate=path.ate if path else None,
@@ -142,9 +136,15 @@ def compare(scene: Scene, truth: SceneTruth, options: GeometryOptions | None = N
         accuracy=points.nearest.accuracy,
         completeness=points.nearest.completeness,
         normal_consistency=points.nearest.normal_consistency,
-        focal=focal_error(focal, truth.K),
+        focal=focal_error(intrinsics, truth.K),
         diagonal=points.diagonal,
     )
+
+
+def _abs_rel_per_view(depth: Tensor, true: Tensor, known: Tensor, limit: float | None) -> float:
+    """Mean over the views in which anything is known."""
+    views = [slice(i, i + 1) for i in range(len(depth)) if bool(known[i].any())]
+    return float(np.mean([depth_errors(depth[i], true[i], known[i], max_depth=limit).abs_rel for i in views]))
 
 
 @dataclass(frozen=True)

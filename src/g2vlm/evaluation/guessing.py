@@ -23,6 +23,31 @@ _CANDIDATES = 500
 """Constants that are tried as the guess of a kind of number."""
 
 
+class _Choices:
+    """How often each text was the right one among the choices of its family, by scene."""
+
+    def __init__(self) -> None:
+        self._own: dict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0])
+        self._all: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+
+    def add(self, scene: int, record: AnswerRecord) -> None:
+        """Take note of a question and its right choice."""
+        for letter, text in zip(_LETTERS, record.choices, strict=False):
+            for count in (self._own[record.family, text, scene], self._all[record.family, text]):
+                count[0] += letter == record.truth
+                count[1] += 1
+
+    def guess(self, scene: int, record: AnswerRecord) -> str:
+        """Letter of the choice that was right most often in other scenes; A where choices are unknown."""
+        rates = [self._rate(scene, record, text) for text in record.choices]
+        return _LETTERS[rates.index(max(rates))] if rates else "A"
+
+    def _rate(self, scene: int, record: AnswerRecord, text: str) -> float:
+        right, seen = self._all[record.family, text]
+        own_right, own_seen = self._own[record.family, text, scene]
+        return (right - own_right + _PRIOR / len(record.choices)) / (seen - own_seen + _PRIOR)
+
+
 class _Numbers:
     """Right numbers of one kind of question."""
 
@@ -60,43 +85,25 @@ def guesses(answers: Sequence[Sequence[AnswerRecord]]) -> list[tuple[AnswerRecor
         The same questions in the same order, answered by guesses. A choice is guessed by how often its text
         was right among the appearances in the family; a number is the best constant of family and unit.
     """
-    wins: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
-    numbers: dict[tuple[str, str | None], _Numbers] = defaultdict(_Numbers)
+    choices, numbers = _Choices(), defaultdict[tuple[str, str | None], _Numbers](_Numbers)
     for scene, records in enumerate(answers):
         for record in records:
             if record.is_choice:
-                for letter, choice in zip(_LETTERS, record.choices, strict=False):
-                    count = wins[record.family, choice][scene]
-                    count[0] += letter == record.truth
-                    count[1] += 1
+                choices.add(scene, record)
             else:
                 numbers[_kind(record)].add(scene, float(record.truth))
     constants = {kind: known.best_without(len(answers)) for kind, known in numbers.items()}
-    totals = {key: [sum(column) for column in zip(*own.values(), strict=True)] for key, own in wins.items()}
-
-    def rate(record: AnswerRecord, choice: str, scene: int) -> float:
-        right, seen = totals[record.family, choice]
-        own_right, own_seen = wins[record.family, choice][scene]
-        chance = 1 / max(len(record.choices), 1)
-        return (right - own_right + _PRIOR * chance) / (seen - own_seen + _PRIOR)
 
     def guess(record: AnswerRecord, scene: int) -> AnswerRecord:
         if record.is_choice:
-            best = max(record.choices, key=lambda choice: rate(record, choice, scene), default="")
-            letter = _LETTERS[record.choices.index(best)] if record.choices else "A"
-            return replace(
-                record, sight=GUESS, answer=letter, read=letter, is_right=letter == record.truth, mra=None
-            )
-        value = constants[_kind(record)][scene]
-        true, text = float(record.truth), "" if value is None else f"{value:g}"
-        return replace(
-            record,
-            sight=GUESS,
-            answer=text,
-            read=text or None,
-            is_right=is_within(value, true),
-            mra=mean_relative_accuracy(value, true),
-        )
+            letter = choices.guess(scene, record)
+            is_right = letter == record.truth
+            return replace(record, sight=GUESS, answer=letter, read=letter, is_right=is_right, mra=None)
+        value, true = constants[_kind(record)][scene], float(record.truth)
+        text = "" if value is None else f"{value:g}"
+        mra = mean_relative_accuracy(value, true)
+        is_right = is_within(value, true)
+        return replace(record, sight=GUESS, answer=text, read=text or None, is_right=is_right, mra=mra)
 
     return [tuple(guess(record, scene) for record in records) for scene, records in enumerate(answers)]
 

@@ -100,26 +100,10 @@ class Journal:
 
     def _read(self) -> int:
         """Read finished scenes; returns the number of bytes that hold complete lines."""
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        kept = 0
-        for number, line in enumerate(lines):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                entry = json.loads(line)
-                if number == 0:
-                    self._check(entry)
-                else:
-                    record = SceneRecord.from_json(entry)
-                    self.records[record.scene] = record
-            except (ValueError, KeyError, TypeError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(
-                    f"Expected a journal of an evaluation in {self.path}, but line {number + 1} is none: "
-                    "remove the file, or name another."
-                ) from error
-            kept += len(line)
+        header, records, kept = _parse(self.path)
+        if header is not None:
+            self._check(header)
+        self.records = {record.scene: record for record in records}
         return kept
 
     def _check(self, header: dict[str, Any]) -> None:
@@ -145,6 +129,39 @@ class Journal:
         except OSError as error:
             raise OutputError(f"Expected to write {self.path}, got {error.strerror or error}.") from error
         self.records[record.scene] = record
+
+
+def read_records(path: Path) -> tuple[SceneRecord, ...]:
+    """All finished scenes of a journal, whatever run it belongs to; the file is left as it is.
+
+    Raises:
+        InputError: the file is missing or is no journal.
+    """
+    try:
+        return tuple(_parse(path)[1])
+    except OSError as error:
+        raise InputError(f"Expected a journal of an evaluation at {path}: {error.strerror}.") from error
+
+
+def _parse(path: Path) -> tuple[dict[str, Any] | None, list[SceneRecord], int]:
+    """Header and records of all complete lines, and how many bytes these are."""
+    header, records, kept = None, [], 0
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            entry = json.loads(line)
+            if number == 1:
+                header = {"journal_version": entry["journal_version"], "run": dict(entry["run"])}
+            else:
+                records.append(SceneRecord.from_json(entry))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"Expected a journal of an evaluation in {path}, but line {number} is none: remove the file, "
+                "or name another."
+            ) from error
+        kept += len(line)
+    return header, records, kept
 
 
 def _line(value: dict[str, Any]) -> bytes:

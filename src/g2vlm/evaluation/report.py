@@ -10,15 +10,19 @@ _ROOMS = ("depth", "pose", "points", "camera")
 _SUMMED = ("choices", "numbers", "numbers_mra", "multi_view", "all", "unread")
 
 
-def format_report(results: Sequence[EvaluationResult]) -> str:
+def format_report(results: Sequence[EvaluationResult], gains: Sequence[Figure] = ()) -> str:
     """One result in full, or several side by side.
+
+    Args:
+        results: in the order of the columns.
+        gains: of two results, what the second has more than the first (`summary.differences`).
 
     Raises:
         InputError: no results.
     """
     if not results:
         raise InputError("Expected at least one result to report, got none: name the JSON files.")
-    return format_result(results[0]) if len(results) == 1 else format_comparison(results)
+    return format_result(results[0]) if len(results) == 1 else format_comparison(results, gains)
 
 
 def format_result(result: EvaluationResult) -> str:
@@ -27,7 +31,7 @@ def format_result(result: EvaluationResult) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def format_comparison(results: Sequence[EvaluationResult]) -> str:
+def format_comparison(results: Sequence[EvaluationResult], gains: Sequence[Figure] = ()) -> str:
     """One column for each result, one row for each figure that any of them has (families left out)."""
     keys = dict.fromkeys(
         figure.key
@@ -41,8 +45,14 @@ def format_comparison(results: Sequence[EvaluationResult]) -> str:
         figures = [result.figure(key) for result in results]
         label = next(figure.label for figure in figures if figure is not None)
         rows.append([label, *("" if figure is None else with_bar(figure) for figure in figures)])
-    tasks = [[f"- {name}: {_conditions(result)}"] for name, result in zip(head, results, strict=True)]
-    return "\n".join([line for (line,) in tasks] + ["", _table(["", *head], rows)]) + "\n"
+    lines = [f"- {name}: {_conditions(result)}" for name, result in zip(head, results, strict=True)]
+    lines += ["", _table(["", *head], rows)]
+    if gains:
+        spoken = [
+            [gain.label, with_bar(gain).replace(" %", " points"), str(gain.num_scenes)] for gain in gains
+        ]
+        lines += ["", _table(["second over first", "difference (95 % interval)", "scenes"], spoken)]
+    return "\n".join(lines) + "\n"
 
 
 def with_bar(figure: Figure) -> str:

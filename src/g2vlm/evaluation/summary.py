@@ -105,15 +105,19 @@ MEASURES = (
 
 def geometry_figures(records: Sequence[SceneRecord]) -> list[Figure]:
     """Figures over the scenes whose geometry was measured; those that no scene offers are left out."""
-    scores = [record.geometry for record in records if record.geometry is not None]
+    measured = [record for record in records if record.geometry is not None]
     figures = []
     for measure in MEASURES:
-        per_scene = [[value for value in measure.items(one) if value is not None] for one in scores]
-        sums = _sums(per_scene)
+        sums = _geometry_sums(measured, measure)
         if sums[1].sum() > 0:
             interval = bootstrap_mean(*sums)
             figures.append(_figure(measure.key, measure.label, interval, sums, measure.unit, measure.better))
     return figures
+
+
+def _geometry_sums(records: Sequence[SceneRecord], measure: Measure) -> Sums:
+    items = [() if record.geometry is None else measure.items(record.geometry) for record in records]
+    return _sums([[value for value in values if value is not None] for values in items])
 
 
 def _sums(per_scene: Sequence[Sequence[float]]) -> Sums:
@@ -226,6 +230,39 @@ def _gains(per_sight: dict[str, list[tuple[AnswerRecord, ...]]]) -> list[Figure]
                     _figure(f"gain/{key}/{other}", f"{label}: full over {other}", difference, sums, "share")
                 )
     return figures
+
+
+def differences(first: Sequence[SceneRecord], second: Sequence[SceneRecord]) -> list[Figure]:
+    """What the second run has more than the first, over the scenes of both, in paired resamples.
+
+    Answers are compared with the sight that each run asked first, so that a model trained without geometric
+    tokens can be compared, asked in its own way, with one that has them.
+
+    Returns:
+        Figures with the keys of `geometry_figures`, and `questions/...` without a sight.
+    """
+    common = {record.scene: record for record in first}
+    pairs = [(common[record.scene], record) for record in second if record.scene in common]
+    figures = []
+    for measure in MEASURES:
+        sides = [_geometry_sums([pair[k] for pair in pairs], measure) for k in (0, 1)]
+        figures += _difference(measure.key, measure.label, sides, measure.unit, measure.better)
+    for key, label, chosen, score in SLICES:
+        sides = [_sums_of([_own_answers(pair[k]) for pair in pairs], chosen, score) for k in (0, 1)]
+        better = Better.LOWER if key == "unread" else Better.HIGHER
+        figures += _difference(f"questions/{key}", label, sides, "share", better)
+    return figures
+
+
+def _own_answers(record: SceneRecord) -> list[AnswerRecord]:
+    return [answer for answer in record.answers if answer.sight == record.answers[0].sight]
+
+
+def _difference(key: str, label: str, sides: Sequence[Sums], unit: str, better: Better) -> list[Figure]:
+    first, second = sides
+    if not ((first[1] > 0) & (second[1] > 0)).any():
+        return []
+    return [_figure(key, label, bootstrap_difference(second, first), second, unit, better)]
 
 
 def strongest_blind(figures: Sequence[Figure], group: str) -> str | None:

@@ -46,6 +46,13 @@ class PointErrors:
     is chance. None where no normals were given."""
 
 
+_IDENTITY = Similarity(
+    torch.ones((), dtype=torch.float64),
+    torch.eye(3, dtype=torch.float64),
+    torch.zeros(3, dtype=torch.float64),
+)
+
+
 def icp(
     source: Float[Tensor, "n 3"],
     target: Float[Tensor, "m 3"],
@@ -66,8 +73,7 @@ def icp(
     from scipy.spatial import cKDTree
 
     options = options or IcpOptions()
-    eye = torch.eye(3, dtype=torch.float64)
-    current = start or Similarity(torch.ones((), dtype=torch.float64), eye, torch.zeros_like(eye[0]))
+    current = _IDENTITY if start is None else start
     p, g = evenly(source.double().cpu(), options.max_points), target.double().cpu()
     tree = cKDTree(g.numpy())
     moved = Similarity(current.scale.double(), current.R.double(), current.t.double()).apply(p)
