@@ -1,9 +1,11 @@
 """A whole run on the tiny preset, through the command line."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from g2vlm.bench import runner
 from g2vlm.bench.loading import slope
@@ -14,6 +16,15 @@ from g2vlm.cli.main import main
 from g2vlm.errors import InputError
 
 QUICK = ["--preset", "tiny", "--views", "1,2", "--question_views", "2", "--repeats", "1", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The smallest network is slower with several, above all beside other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def bench(*words: str) -> int:
