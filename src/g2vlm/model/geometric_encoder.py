@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from g2vlm.model.attention import attend, merge_heads, split_heads
 from g2vlm.model.config import EncoderWindows, GeometricEncoderConfig
-from g2vlm.model.layers import MLP, LayerNorm, LayerScale, per_token_chunks
+from g2vlm.model.layers import MLP, LayerNorm, LayerScale, accumulate, per_token_chunks
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -42,8 +42,8 @@ class EncoderLayer(nn.Module):
         """Attend inside windows, then transform each token."""
         qkv = self.qkv(self.attention_norm(x))
         attend_windows = _per_view if windows is EncoderWindows.PER_VIEW else self._drifting
-        x = x + self.attention_scale(self.out(attend_windows(qkv, self.head_dim)))
-        return x + per_token_chunks(self.feed_forward, x)
+        x = accumulate(x, self.attention_scale(self.out(attend_windows(qkv, self.head_dim))))
+        return accumulate(x, per_token_chunks(self.feed_forward, x))
 
     def feed_forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
         """The MLP branch: norm, MLP, scale."""

@@ -32,6 +32,13 @@ def per_token_chunks(
     return out.view(*x.shape[:-1], -1)
 
 
+def accumulate(
+    x: Float[Tensor, "*batch channels"], update: Float[Tensor, "*batch channels"]
+) -> Float[Tensor, "*batch channels"]:
+    """Add to a residual stream that nobody else holds: in place where no gradient is recorded."""
+    return x + update if torch.is_grad_enabled() else x.add_(update)
+
+
 class Linear(nn.Linear):
     """A linear layer that reads its weight at full memory speed when a CPU multiplies a single token."""
 

@@ -14,7 +14,15 @@ from torch.nn import functional as F
 from g2vlm.model.attention import merge_heads, split_heads
 from g2vlm.model.cache import KeyValueCache, PassMemory, join_tokens
 from g2vlm.model.config import MixtureConfig
-from g2vlm.model.layers import GatedMLP, LayerScale, Linear, RMSNorm, per_token_chunks
+from g2vlm.model.layers import (
+    TOKENS_PER_CHUNK,
+    GatedMLP,
+    LayerScale,
+    Linear,
+    RMSNorm,
+    accumulate,
+    per_token_chunks,
+)
 from g2vlm.model.layout import Layout, Placement, Streams
 from g2vlm.model.rotary import Rotation, multimodal_rotation, rotate_halves
 
@@ -29,6 +37,21 @@ class Projections:
     queries: Float[Tensor, "batch heads tokens channels"]
     keys: Float[Tensor, "batch kv_heads tokens channels"]
     values: Float[Tensor, "batch kv_heads tokens channels"]
+
+    def empty(self, num_tokens: int) -> "Projections":
+        """Unfilled projections of the same kind for `num_tokens` tokens."""
+        return Projections(
+            *(
+                kind.new_empty(*kind.shape[:2], num_tokens, kind.shape[3])
+                for kind in (self.queries, self.keys, self.values)
+            )
+        )
+
+    def write(self, tokens: slice, part: "Projections") -> None:
+        """Fill a range of tokens."""
+        self.queries[:, :, tokens] = part.queries
+        self.keys[:, :, tokens] = part.keys
+        self.values[:, :, tokens] = part.values
 
 
 class ExpertLayer(nn.Module):
@@ -51,6 +74,19 @@ class ExpertLayer(nn.Module):
 
     def project(self, x: Float[Tensor, "batch tokens channels"], rotation: Rotation) -> Projections:
         """Normalise, project to queries, keys and values, normalise heads, rotate."""
+        if torch.is_grad_enabled() or x.shape[1] <= TOKENS_PER_CHUNK:
+            return self._project(x, rotation)
+        # Norm and rotation widen everything to float32: some tokens at a time keeps that small.
+        whole: Projections | None = None
+        for start in range(0, x.shape[1], TOKENS_PER_CHUNK):
+            tokens = slice(start, start + TOKENS_PER_CHUNK)
+            part = self._project(x[:, tokens], rotation[tokens])
+            whole = part.empty(x.shape[1]) if whole is None else whole
+            whole.write(tokens, part)
+        assert whole is not None
+        return whole
+
+    def _project(self, x: Float[Tensor, "batch tokens channels"], rotation: Rotation) -> Projections:
         heads = split_heads(self.qkv(self.attention_norm(x)), self.head_dim)
         # Queries and keys pass norm and rotation together: half the operations of a one-token pass.
         rotated, values = heads.split([self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=1)
@@ -71,9 +107,8 @@ class ExpertLayer(nn.Module):
     ) -> Float[Tensor, "batch tokens channels"]:
         """Add the attention output and the MLP to the residual stream."""
         update = self.out(attended)
-        x = x + (update if self.attention_scale is None else self.attention_scale(update))
-        update = per_token_chunks(self.feed_forward, x)
-        return x + update
+        x = accumulate(x, update if self.attention_scale is None else self.attention_scale(update))
+        return accumulate(x, per_token_chunks(self.feed_forward, x))
 
     def feed_forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
         """The MLP branch: norm, gated MLP, scale."""
@@ -130,7 +165,7 @@ class MixtureLayer(nn.Module):
             merged = merge_heads(self._read(memory, queries, place))
             outputs[0].append(merged[:, : place.block.num_semantic])
             outputs[1].append(merged[:, place.block.num_semantic :])
-        return Streams(torch.cat(outputs[0], dim=1), torch.cat(outputs[1], dim=1))
+        return Streams(*(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in outputs))
 
     def _read(self, memory: PassMemory | KeyValueCache, queries: Tensor, place: Placement) -> Tensor:
         block = place.block
@@ -186,7 +221,11 @@ class Mixture(nn.Module):
         )
         if cache is not None:
             cache.reserve(layout.num_tokens)
-        streams = Streams(streams.semantic.float(), streams.geometric.float())
+        # A copy where layers add in place, so that the caller's tensors stay what they were.
+        copy = not torch.is_grad_enabled()
+        streams = Streams(
+            streams.semantic.to(torch.float32, copy=copy), streams.geometric.to(torch.float32, copy=copy)
+        )
         for layer in self.layers:
             streams = self._run(layer, streams, context)
         if cache is not None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from g2vlm.model.attention import attend, merge_heads, split_heads
 from g2vlm.model.config import SemanticEncoderConfig
-from g2vlm.model.layers import MLP, LayerNorm, per_token_chunks
+from g2vlm.model.layers import MLP, LayerNorm, accumulate, per_token_chunks
 from g2vlm.model.rotary import Rotation, merged_grid_indices, planar_rotation, rotate_halves
 
 
@@ -31,8 +31,8 @@ class SemanticEncoderLayer(nn.Module):
             split_heads(part, self.head_dim) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
         )
         q, k = rotate_halves(q, rotation).to(v.dtype), rotate_halves(k, rotation).to(v.dtype)
-        x = x + self.out(merge_heads(attend(q, k, v)))
-        return x + per_token_chunks(self.feed_forward, x)
+        x = accumulate(x, self.out(merge_heads(attend(q, k, v))))
+        return accumulate(x, per_token_chunks(self.feed_forward, x))
 
     def feed_forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
         """The MLP branch: norm, MLP."""
