@@ -30,6 +30,7 @@ from g2vlm.inference.pieces import PieceFolder
 from g2vlm.inference.planning import MemoryPlan, plan_memory, require_memory
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.reconstructor import NetworkReconstructor
+from g2vlm.inference.selection import select_keys
 from g2vlm.inference.stitching import Progress as StageProgress
 from g2vlm.inference.stitching import no_progress
 from g2vlm.inference.stream import StreamOptions, stream_views
@@ -42,6 +43,7 @@ from g2vlm.inputs.text import TextTokenizer
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
 from g2vlm.model.integer import Quantization, is_replaced, quantize_language_, speed_up_heads_
+from g2vlm.model.key_selection import KeySelection
 from g2vlm.model.network import G2VLM, Wants
 from g2vlm.model.precision import Placement, Precision, choose_placement, keep_freed_memory
 from g2vlm.scene.scene import Scene
@@ -114,6 +116,7 @@ class Model:
         max_views: int | None = None,
         fit: Fit = Fit.STRETCH,
         frames: FrameChoice = FrameChoice(),
+        key_selection: KeySelection | None = None,
     ) -> Scene:
         """Reconstruct the scene in photos or a video, with the released reconstruction prompt.
 
@@ -122,6 +125,7 @@ class Model:
             max_views: at most so many views, spread evenly.
             fit: how photos of other shapes are brought to the first one's.
             frames: which frames of a video are used.
+            key_selection: read only some keys of other views: faster with many views, approximate.
 
         Returns:
             The scene in the network's own frame and unit. Seconds of each step are left in `timings`.
@@ -131,13 +135,16 @@ class Model:
         """
         watch = Stopwatch(self.placement.device)
         photos, images = self._read(source, max_views, fit, frames, watch)
-        return self._reconstruct(photos, images, watch)
+        return self._reconstruct(photos, images, watch, key_selection)
 
     @torch.inference_mode()
-    def _reconstruct(self, photos: PhotoSet, images: GeometricImages, watch: Stopwatch) -> Scene:
+    def _reconstruct(
+        self, photos: PhotoSet, images: GeometricImages, watch: Stopwatch, selection: KeySelection | None
+    ) -> Scene:
         with watch.measure("forward_s"):
             prompt = self._prompts.reconstruction(images.pixels, self.view_attention)
-            geometry = self.network(prompt.inputs, Wants(geometry=True)).geometry
+            memory = select_keys(prompt.inputs, selection)
+            geometry = self.network(prompt.inputs, Wants(geometry=True), memory).geometry
         with watch.measure("assemble_s"):
             scene = assemble_scene(geometry, images, photos.photos)
         self.timings = dict(watch.seconds)
