@@ -87,15 +87,23 @@ def test_guesses_learn_from_other_scenes_only() -> None:
         choice = replace(LEFT_RIGHT, truth=truth).judge("", "full")
         return choice, replace(DEPTH, truth=number).judge("", "full")
 
-    answers = [record("A", "2.0"), record("A", "2.2"), record("B", "9.0")]
+    answers = [record("A", "2.0"), record("A", "2.2"), record("B", "9.0"), record("A", "2.4")]
     guessed = guesses(answers)
-    assert [scene[0].read for scene in guessed] == ["A", "A", "A"]
-    assert [scene[0].is_right for scene in guessed] == [True, True, False]
-    assert guessed[2][1].is_right is False
-    assert guessed[0][1].is_right
+    assert [scene[0].read for scene in guessed] == ["A", "A", "A", "A"]
+    assert [scene[0].is_right for scene in guessed] == [True, True, False, True]
+    # Even scenes learn from 2.2 and 2.4, odd ones from 2.0 and 9.0.
+    assert [scene[1].read for scene in guessed] == ["2.2", "2", "2.2", "2"]
+    assert [scene[1].is_right for scene in guessed] == [True, True, False, True]
     assert all(record.sight == "guess" for scene in guessed for record in scene)
     # A single scene has nothing to learn from.
     assert guesses(answers[:1])[0][1].read is None
+
+
+def test_guessing_coin_tosses_is_right_half_of_the_time() -> None:
+    draw = np.random.default_rng(0)
+    answers = [(replace(LEFT_RIGHT, truth="AB"[draw.integers(2)]).judge("", "full"),) for _ in range(1000)]
+    right = np.mean([scene[0].is_right for scene in guesses(answers)])
+    assert right == pytest.approx(0.5, abs=0.05)
 
 
 def test_geometry_is_averaged_over_scenes_and_pairs(

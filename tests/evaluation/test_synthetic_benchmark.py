@@ -127,6 +127,18 @@ def test_every_question_is_asked_once_with_each_sight(
     assert len(looks) == len(trial.groups) + len(numbers) < 2 * len(trial.groups)
 
 
+def test_a_reconstruction_that_cannot_be_compared_is_a_finding(random_folder: Path, tmp_path: Path) -> None:
+    model = Model.from_pretrained(random_folder, device="cpu", dtype="float32")
+    weight = model.network.point_head.prediction.proj.weight
+    weight.data.fill_(torch.nan)
+    small = benchmark(width=112, num_questions=0)
+    (first, second) = run(small, model, Journal(tmp_path / "run.jsonl", {}), RunOptions(sights=()))
+    assert first.geometry is None
+    assert first.failure
+    assert second.failure
+    assert Journal(tmp_path / "run.jsonl", {}).records["500000"] == first
+
+
 class Interrupted(SyntheticBenchmark):
     """Breaks off at the second scene."""
 

@@ -73,13 +73,13 @@ def measure(benchmark: Benchmark, model: Model, scene: str, options: RunOptions)
         trial = benchmark.load(scene)
     geometry = failure = None
     if options.geometry and trial.truth is not None:
-        with watch.measure("reconstruct_s"):
-            reconstruction = model.reconstruct(list(trial.photos))
-        with watch.measure("compare_s"):
-            try:
+        try:
+            with watch.measure("reconstruct_s"):
+                reconstruction = model.reconstruct(list(trial.photos))
+            with watch.measure("compare_s"):
                 geometry = compare(reconstruction, trial.truth, benchmark.geometry_options)
-            except InputError as error:
-                failure = str(error)
+        except InputError as error:
+            failure = str(error)
     answers = []
     with watch.measure("ask_s"):
         for sight in options.sights:

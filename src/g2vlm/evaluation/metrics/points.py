@@ -26,7 +26,7 @@ class IcpOptions:
     """Upper limit; it stops earlier when the alignment settles."""
     tolerance: float = 1e-6
     """Settled: the mean distance of matched points and their number change by less than this fraction."""
-    max_points: int = 10_000
+    max_points: int = 5_000
     """Evenly spread source points that pull; the target is always used whole."""
 
 
