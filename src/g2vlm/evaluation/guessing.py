@@ -3,8 +3,8 @@
 A blind run of a trained model can do worse than its knowledge, because grey photos or no photos are unlike
 its training. These guesses cannot be thrown off that way. They know the questions' families and the right
 answers of half of the scenes, and guess in the other half; then the halves change places. (Leaving out one
-scene at a time would not do: where two answers are equally frequent, the one left out is then always the rarer
-one.)
+scene at a time would not do: where two answers are equally frequent, the one left out would always be the
+rarer one.)
 """
 
 from collections import defaultdict
