@@ -237,7 +237,7 @@ class G2VLM(nn.Module):
         patch = self.config.geometric_encoder.patch_size
         rows, columns = height // patch, width // patch
         per_view = hidden.unflatten(1, (views, rows * columns))
-        with torch.autocast(hidden.device.type, enabled=False):
+        with torch.autocast("cpu" if hidden.is_meta else hidden.device.type, enabled=False):
             parts = [
                 self._decode_views(per_view[:, part].float(), per_view[:, :1].float(), (rows, columns), wants)
                 for part in self._head_chunks(batch, views, rows * columns)

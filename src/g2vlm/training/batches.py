@@ -1,7 +1,7 @@
 """What one optimisation step is fed: sequences for the network, and the truth to compare its outputs with."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -86,6 +86,7 @@ def _truth_to(
     return geometry, answers
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """An endless sequence of batches that is a function of the index alone.
 

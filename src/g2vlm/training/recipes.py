@@ -35,11 +35,14 @@ MANY_VIEWS = (2, 3, 4, 6, 8, 12, 16, 24)
 
 
 def tiny_geometry() -> Recipe:
-    """The small model from scratch: pairs of views of easy rooms, then of all rooms, then four views."""
+    """The small model from scratch: pairs of views of easy rooms, then of all rooms, then four views.
+
+    Batches are small: the first thing to learn, that pictures matter, takes steps rather than samples.
+    """
     data = SyntheticData(
         phases=(
-            Phase(500, (World.EASY,), (2,), stride=3),
-            Phase(1000, (World.EASY, World.FULL), (2,), stride=3),
+            Phase(1000, (World.EASY,), (2,), stride=3),
+            Phase(2000, (World.EASY, World.FULL), (2,), stride=3),
             Phase(1, (World.FULL,), (2, 4), stride=3),
         ),
         num_rooms=5000,
@@ -50,9 +53,9 @@ def tiny_geometry() -> Recipe:
         start=FromScratch(g2vlm_tiny()),
         data=data,
         trained=from_scratch_groups(Stage.GEOMETRY),
-        optimisation=Optimisation(steps=3000, learning_rate=1.5e-3, warmup=100, ema_decay=0.998),
-        batching=Batching(tokens=2304),
-        rhythm=Rhythm(log_every=10, validate_every=250, validation_batches=4, save_every=100),
+        optimisation=Optimisation(steps=8000, learning_rate=8e-4, warmup=100, ema_decay=0.998),
+        batching=Batching(tokens=768),
+        rhythm=Rhythm(log_every=20, validate_every=250, validation_batches=8, save_every=100),
     )
 
 

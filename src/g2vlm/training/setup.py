@@ -23,7 +23,7 @@ from g2vlm.training.sequences import SequenceBuilder
 from g2vlm.training.synthetic_source import SyntheticSource
 from g2vlm.training.tiny import tiny_lines, train_tokenizer, write_preparation
 
-_UNCHANGED = Augmentation(0, 0, 0, 0, 0, 0, 0)
+_UNCHANGED = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def validation_batches(recipe: Recipe, start: Start, store: Path | None) -> Batc
     data = dataclasses.replace(
         recipe.data, phases=(phase,), augmentation=_UNCHANGED, language_prompts=0.0, num_rooms=1000
     )
-    batching = dataclasses.replace(recipe.batching, accumulate=1, global_share=1.0, tokens=4096)
+    batching = dataclasses.replace(recipe.batching, accumulate=1, global_share=1.0)
     held_out = dataclasses.replace(recipe, data=data, batching=batching, seed=0)
     builder = SequenceBuilder(start.tokenizer, start.network.config)
     return SyntheticSource(held_out, builder, start.preparation, store, Split.VALIDATION)

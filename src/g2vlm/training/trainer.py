@@ -157,13 +157,13 @@ class Trainer:
                 meter.count(batch.num_samples, batch.num_tokens)
             loss = self._loss(batch, step)
             if not bool(torch.isfinite(loss.total)):
-                self._fail(batch, f"the loss is {float(loss.total)}")
+                self._fail(batch, f"the loss is {loss.total.item()}")
             (loss.total / count).backward()
             for name, value in loss.terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / count
         norm = self.learner.gradient_norm()
         if not bool(torch.isfinite(norm)):
-            self._fail(batch, f"the norm of the gradient is {float(norm)}")
+            self._fail(batch, f"the norm of the gradient is {norm.item()}")
         self.learner.apply(step)
         means = mean_over_processes({name: float(value) for name, value in sums.items()}, self.runtime.device)
         return {**means, "gradient_norm": float(norm), "learning_rate": self.learner.learning_rate(step)}
