@@ -43,7 +43,7 @@ def run(world: SimulatedWalk, folder: Path, **parts) -> LongVideo:
     return reconstruct_long_video(world.frames(), reconstruct, prepare, pieces, options, **parts)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_loop_brings_the_error_of_a_long_walk_below_one_percent(seed):
     report = stitching_report(WalkOptions(seed=seed), trace_memory=False)
     assert report.num_frames == 400
@@ -134,6 +134,13 @@ def test_a_folder_of_another_run_is_refused_and_damage_named(tmp_path):
         PieceFolder(tmp_path, {"window": 12})
 
 
+def test_pieces_of_other_frames_are_not_taken_for_finished(tmp_path):
+    run(SimulatedWalk(EXACT), tmp_path)
+    other = SimulatedWalk(replace(EXACT, laps=0.2))
+    with pytest.raises(OutputError, match="shows other frames"):
+        run(other, tmp_path)
+
+
 def test_pieces_survive_the_disk(tmp_path):
     world = SimulatedWalk(EXACT)
     video = run(world, tmp_path)
@@ -171,8 +178,9 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
         tracemalloc.stop()
         return highest
 
-    peak(16)
-    assert peak(96) < 1.1 * peak(32)
+    # The lower of two runs: the first may meet allocations that happen once in a process.
+    longer, shorter = min(peak(52), peak(52)), min(peak(20), peak(20))
+    assert longer < 1.1 * shorter
 
 
 def test_progress_is_told_and_mistakes_are_named(tmp_path):
@@ -199,3 +207,18 @@ def test_one_window_is_enough_for_a_short_video(tmp_path):
     assert len(video.names) == 1
     assert trajectory_error(video.trajectory(), world.T_world_camera) < 1e-4
     assert math.isclose(float(video.stitching.world_from_piece.scale[0]), 1.0)
+
+
+def test_joints_that_hardly_fit_are_told(tmp_path):
+    class Torn(SimulatedWalk):
+        """Noise beyond use in every piece from frame 20 on."""
+
+        def __call__(self, photos, images):
+            spoiled = replace(self.options, depth_noise=1.0 if int(photos[-1].name) >= 20 else 0.0)
+            return SimulatedWalk(spoiled)(photos, images)
+
+    good = run(SimulatedWalk(EXACT), tmp_path / "good")
+    assert good.weak_joints() == ()
+    assert len(good.stitching.deviations) == len(good.names) - 1
+    torn = run(Torn(EXACT), tmp_path / "torn", options=LongVideoOptions(loops=None))
+    assert [frame for frame, _ in torn.weak_joints()] == [16, 24, 32]

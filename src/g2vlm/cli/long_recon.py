@@ -107,6 +107,7 @@ def write_long(video: "LongVideo", target: Path, voxel: float | None, wanted: Lo
         "pieces": len(video.names),
         "loops_checked": len(video.stitching.loops),
         "loops_closed": video.stitching.num_closed,
+        "weak_joints": [{"frame": frame, "deviation": value} for frame, value in video.weak_joints()],
         "points": points,
         "scale": "relative",
         "timings": {"merge_s": time.perf_counter() - start},

@@ -89,6 +89,11 @@ def _run_long(options: Options, source: str, target: Path, out: Output) -> int:
     wanted = LongFilter(options.anchor_first, options.min_confidence, options.max_depth_edge)
     summary = write_long(video, target, options.voxel, wanted)
     summary["timings"] = {**timings, **summary["timings"]}
+    for joint in summary["weak_joints"]:
+        say(
+            f"warning: the pieces about frame {joint['frame']} hardly fit each other (deviation "
+            f"{joint['deviation']:.2f} of their extent): raise --overlap or --frame_rate"
+        )
     if options.json:
         write_json(out, summary)
     else:

@@ -148,7 +148,10 @@ def _finish_piece(
     """Reconstruct a window unless it is on disk already; its name."""
     prepare.begin(photos[0])
     name = f"piece_{start:07d}_{start + len(photos) - 1:07d}"
-    if not folder.holds(name):
+    if folder.holds(name):
+        pixels = prepare(photos[:1]).pixels[0]
+        folder.require_picture(name, (pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+    else:
         views, descriptors = reconstruct(tuple(photos), prepare(photos))
         folder.write(name, Piece(tuple(range(start, start + len(photos))), views, descriptors))
     return name
@@ -181,6 +184,14 @@ class LongVideo:
                     held[frame] = view
                 else:
                     yield view
+
+    def weak_joints(self, limit: float = 0.15) -> tuple[tuple[int, float], ...]:
+        """Where neighbouring pieces hardly fit: first frame of the later piece, and the deviation."""
+        return tuple(
+            (self._frames_of(index).start, deviation)
+            for index, deviation in enumerate(self.stitching.deviations, start=1)
+            if deviation > limit
+        )
 
     def _frames_of(self, index: int) -> range:
         if index >= len(self.names):

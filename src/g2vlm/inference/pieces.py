@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from g2vlm.errors import InputError, OutputError
@@ -20,6 +20,7 @@ from g2vlm.scene.writing import atomic_path
 _SETTINGS = "settings.json"
 _VERSION = 1
 _COLUMNS = ("rgb", "points_camera", "T_world_camera", "K", "confidence", "valid", "T_model_original")
+_KEYS = (*_COLUMNS, "frames", "descriptors", "names", "times_s", "original_sizes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,16 +105,33 @@ class PieceFolder:
                 **arrays,
             )
 
+    def require_picture(self, name: str, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+        """Check that a finished piece begins with this picture, as prepared for the network.
+
+        Raises:
+            OutputError: it is of other frames.
+            InputError: it is damaged.
+        """
+        stored = self._load(name, "rgb")["rgb"][0]
+        if not np.array_equal(stored, picture):
+            raise OutputError(
+                f"Expected to resume in {self.path}, but {name} shows other frames: choose another folder, "
+                "or remove this one."
+            )
+
     def read(self, name: str) -> Piece:
         """Read a piece.
 
         Raises:
             InputError: it is not there, or damaged.
         """
+        return _piece(self._load(name))
+
+    def _load(self, name: str, *keys: str) -> dict[str, np.ndarray]:
+        """Some arrays of a piece, or all."""
         try:
             with np.load(self.file(name), allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-            return _piece(arrays)
+                return {key: file[key] for key in keys or _KEYS}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"Expected a piece of a long reconstruction in {self.file(name)}, got {error}: remove that "

@@ -53,6 +53,8 @@ class Stitching:
     """All candidates that were checked."""
     num_closed: int
     """Loops that hold in the end."""
+    deviations: tuple[float, ...]
+    """How badly each piece fits the one before it: deviation of shared points relative to their extent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,7 @@ class _Chain:
     names: tuple[str, ...]
     frames: tuple[tuple[int, ...], ...]
     edges: tuple[SimilarityEdge, ...]
+    deviations: tuple[float, ...]
     descriptors: np.ndarray
 
 
@@ -98,7 +101,7 @@ class Stitcher:
         chained = chain_similarities(len(names), chain.edges)
         checked, edges = self._close(chain)
         if not edges:
-            return Stitching(chained, chained, tuple(checked), 0)
+            return Stitching(chained, chained, tuple(checked), 0, chain.deviations)
         # The joint reconstructions are nodes of their own, behind the pieces.
         everything = [*chain.edges, *edges]
         num_nodes = 1 + max(edge.second for edge in everything)
@@ -110,21 +113,24 @@ class Stitcher:
         }
         pieces = take_similarity(solution.world_from_node, torch.arange(len(names)))
         num_closed = num_nodes - len(names) - len(rejected)
-        return Stitching(pieces, chained, tuple(checked), num_closed)
+        return Stitching(pieces, chained, tuple(checked), num_closed, chain.deviations)
 
     def _align(self, names: Sequence[str]) -> _Chain:
-        frames, edges, descriptors = [], [], []
+        frames, edges, deviations, descriptors = [], [], [], []
         previous: Piece | None = None
         for index, name in enumerate(names):
             piece = self.folder.read(name)
             if previous is not None:
-                edges.append(measure_overlap(previous, piece).edge(index - 1, index))
+                overlap = measure_overlap(previous, piece)
+                edges.append(overlap.edge(index - 1, index))
+                deviations.append(overlap.deviation)
             seen = set() if previous is None else set(previous.frames)
             descriptors.append(piece.descriptors[[frame not in seen for frame in piece.frames]])
             frames.append(piece.frames)
             previous = piece
             self.on_progress(Stage.ALIGN, index + 1, len(names))
-        return _Chain(tuple(names), tuple(frames), tuple(edges), np.concatenate(descriptors))
+        looks = np.concatenate(descriptors)
+        return _Chain(tuple(names), tuple(frames), tuple(edges), tuple(deviations), looks)
 
     def _close(self, chain: _Chain) -> tuple[list[Loop], list[SimilarityEdge]]:
         """Check all candidates; edges from the pieces to the joint reconstructions of those accepted."""
