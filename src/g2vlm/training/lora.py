@@ -23,9 +23,9 @@ class LowRankLinear(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.scale = settings.alpha / settings.rank
-        like = {"device": base.weight.device, "dtype": torch.float32}
-        self.down = nn.Parameter(torch.empty(settings.rank, base.in_features, **like))  # type: ignore[arg-type]
-        self.up = nn.Parameter(torch.zeros(base.out_features, settings.rank, **like))  # type: ignore[arg-type]
+        device = base.weight.device
+        self.down = nn.Parameter(torch.empty(settings.rank, base.in_features, device=device))
+        self.up = nn.Parameter(torch.zeros(base.out_features, settings.rank, device=device))
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """Apply both."""

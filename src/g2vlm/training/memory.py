@@ -15,6 +15,7 @@ from g2vlm.model.config import G2VLMConfig
 from g2vlm.model.layout import Layout
 from g2vlm.model.network import G2VLM, ModelInputs, Photographs, SemanticPatches, Wants
 from g2vlm.model.precision import Precision, cast_
+from g2vlm.training.learner import set_checkpointing_
 from g2vlm.training.lora import add_lora_, freeze_all_but_lora_
 from g2vlm.training.recipe import FromScratch, Recipe, SyntheticData
 from g2vlm.training.stages import freeze_
@@ -73,8 +74,7 @@ def plan_memory(recipe: Recipe, processes: int = 1) -> MemoryPlan:
     else:
         add_lora_(network, recipe.trained, recipe.lora)
         trained = dict(freeze_all_but_lora_(network))
-    for tower in (network.geometric_encoder, network.semantic_encoder, network.mixture):
-        tower.checkpointing = recipe.checkpointing  # type: ignore[union-attr, assignment]
+    set_checkpointing_(network, recipe.checkpointing)
     activations, num_tokens = _measure(network, recipe, list(trained.values()))
     num_trained = sum(weight.numel() for weight in trained.values())
     every = list(network.parameters())

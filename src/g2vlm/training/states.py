@@ -59,10 +59,10 @@ def save_state(run: Path, progress: Progress, content: dict[str, Any], *, keep: 
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     if distributed:
-        import torch.distributed.checkpoint as shards
+        from torch.distributed.checkpoint.state_dict_saver import save
 
         dist.barrier()
-        shards.save(content, checkpoint_id=str(temporary))
+        save(content, checkpoint_id=str(temporary))
         dist.barrier()
     else:
         torch.save(content, temporary / "state.pt")
@@ -106,9 +106,9 @@ def load_state(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
             "with --init-from its exported model."
         )
     if distributed:
-        import torch.distributed.checkpoint as shards
+        from torch.distributed.checkpoint.state_dict_loader import load
 
-        shards.load(content, checkpoint_id=str(folder))
+        load(content, checkpoint_id=str(folder))
         return content
     loaded: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
     return loaded

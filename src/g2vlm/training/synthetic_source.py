@@ -68,7 +68,8 @@ class SyntheticSource:
         draw = self.draw(index, rng)
         pictures = self._pictures(draw)
         images = augmented(pictures.images, self.data.augmentation, rng)
-        views, dialogues = ViewSet(images), ()
+        views = ViewSet(images)
+        dialogues: tuple[tuple[QuestionAnswer, ...], ...] = ()
         if self.recipe.stage.has_language:
             views, dialogues = self._asked(draw, pictures, images, rng)
         inputs, answers = self.builder.build(views, draw.opening, draw.view_attention, dialogues)
