@@ -96,14 +96,8 @@ def rotate_quarters(
     x: Float[Tensor, "batch heads tokens channels"], rotation: Rotation
 ) -> Float[Tensor, "batch heads tokens channels"]:
     """Rotate each half of the channels by its own axis (row, then column), pairs (i, i + channels / 4)."""
-    a, b, c, d = x.float().chunk(4, dim=-1)
-    (row_cos, column_cos), (row_sin, column_sin) = rotation.cos.chunk(2, -1), rotation.sin.chunk(2, -1)
-    return torch.cat(
-        [
-            a * row_cos - b * row_sin,
-            b * row_cos + a * row_sin,
-            c * column_cos - d * column_sin,
-            d * column_cos + c * column_sin,
-        ],
-        dim=-1,
-    )
+    pairs = x.float().unflatten(-1, (2, 2, -1))
+    first, second = pairs[..., 0, :], pairs[..., 1, :]
+    cos, sin = rotation.cos.unflatten(-1, (2, -1)), rotation.sin.unflatten(-1, (2, -1))
+    turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-2)
+    return turned.flatten(-3)
