@@ -87,5 +87,6 @@ def small_start(checkpoint: Path, run: Path) -> Start:
 
 
 def small_trainer(recipe: Recipe, folder: Path, **runtime: object) -> Trainer:
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     return Trainer(recipe, Runtime(folder, workers=0, **runtime))  # type: ignore[arg-type]

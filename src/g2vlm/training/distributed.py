@@ -49,6 +49,20 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def one_process_first() -> Iterator[bool]:
+    """Within it, one process (which gets True) works, the others wait until it is through."""
+    if not dist.is_initialized():
+        yield True
+        return
+    is_first = dist.get_rank() == 0
+    if not is_first:
+        dist.barrier()
+    yield is_first
+    if is_first:
+        dist.barrier()
+
+
 def shard_(network: G2VLM, device: torch.device) -> None:
     """Split every layer's weights over all processes, in place.
 

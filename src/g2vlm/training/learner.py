@@ -136,7 +136,7 @@ def set_checkpointing_(network: G2VLM, on: bool) -> None:
     """Let every tower and decoder keep its activations, or recompute them in the backward pass."""
     for module in network.modules():
         if hasattr(module, "checkpointing"):
-            module.checkpointing = on
+            module.checkpointing = on  # type: ignore[assignment]
 
 
 def make_optimizer(

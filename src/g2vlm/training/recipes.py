@@ -63,16 +63,16 @@ def tiny_geometry() -> Recipe:
 
 def tiny_joint() -> Recipe:
     """Questions for the small model: the semantic expert and its encoder learn, geometry stays as it is."""
-    data = SyntheticData(phases=(Phase(1, (World.FULL,), (1, 2, 4)),), num_rooms=5000)
+    phase = Phase(1, (World.FULL,), (1, 2, 4))
     return Recipe(
         name="tiny-joint",
         stage=Stage.JOINT,
         start=FromCheckpoint("runs/tiny-geometry/model", g2vlm_tiny()),
-        data=data,
+        data=SyntheticData(phases=(phase,), num_rooms=5000, questions_per_sample=4),
         trained=from_scratch_groups(Stage.JOINT),
-        optimisation=Optimisation(steps=2000, learning_rate=1e-3, warmup=100, ema_decay=0.998),
-        batching=Batching(tokens=1536, global_share=1.0),
-        rhythm=Rhythm(log_every=10, validate_every=250, validation_batches=4, save_every=100),
+        optimisation=Optimisation(steps=4000, learning_rate=1e-3, warmup=50, ema_decay=0.995),
+        batching=Batching(tokens=384, global_share=1.0),
+        rhythm=Rhythm(log_every=20, validate_every=250, validation_batches=8, save_every=100),
     )
 
 

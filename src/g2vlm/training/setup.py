@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from g2vlm.checkpoints.files import OWN_CONFIG, own_config_text
 from g2vlm.checkpoints.hub import resolve_checkpoint
 from g2vlm.checkpoints.loading import load_network
 from g2vlm.data.splits import Split
@@ -18,6 +17,7 @@ from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Placement, cast_
 from g2vlm.training.augmentation import Augmentation
 from g2vlm.training.batches import BatchSource
+from g2vlm.training.distributed import one_process_first
 from g2vlm.training.recipe import FromCheckpoint, FromScratch, Phase, Recipe, SyntheticData, World
 from g2vlm.training.sequences import SequenceBuilder
 from g2vlm.training.synthetic_source import SyntheticSource
@@ -60,10 +60,10 @@ def prepare_start(recipe: Recipe, run: Path) -> Start:
     if isinstance(recipe.start, FromScratch):
         config = recipe.start.config
         folder = run / "tokenizer"
-        if not (folder / "tokenizer.json").is_file():
-            train_tokenizer(tiny_lines(), folder, config.mixture.vocab_size)
-            write_preparation(config, folder)
-            (folder / OWN_CONFIG).write_text(own_config_text(config), encoding="utf-8")
+        with one_process_first() as is_first:
+            if is_first and not (folder / "tokenizer.json").is_file():
+                train_tokenizer(tiny_lines(), folder, config.mixture.vocab_size)
+                write_preparation(config, folder)
         network = initialise_(G2VLM(config), recipe.start.initialisation)
         cast_(network, recipe.weight_precision)
         return Start(network, folder)
