@@ -1,34 +1,59 @@
-import math
-
 import pytest
 import torch
+from small_runs import small_recipe, small_start
 
-from g2vlm.geometry.rotations import rotation_from_axis_angle
-from g2vlm.training.validation import area_under_curve, depth_error, pose_errors
-
-
-def test_depth_error_ignores_one_scale_for_each_sample():
-    true = torch.rand(2, 3, 4, 5) + 1.0
-    scaled = true * torch.tensor([2.0, 0.3])[:, None, None, None]
-    torch.testing.assert_close(depth_error(scaled, true), torch.zeros(2), atol=1e-6, rtol=0.0)
-    wrong = true.clone()
-    wrong[:, 0] *= 1.5
-    assert float(depth_error(wrong, true).min()) > 0.05
+from g2vlm.model.network import GeometryPrediction
+from g2vlm.training.setup import validation_batches
+from g2vlm.training.stages import Stage
+from g2vlm.training.validation import _Sums, validate
 
 
-def test_pose_errors_measure_what_was_turned_and_moved():
-    true = torch.eye(4).repeat(1, 2, 1, 1)
-    true[0, 1, :3, 3] = torch.tensor([1.0, 0.0, 0.0])
-    found = true.clone()
-    found[0, 1, :3, :3] = rotation_from_axis_angle(torch.tensor([0.0, math.radians(10), 0.0]))
-    found[0, 1, :3, 3] = 5 * torch.tensor([math.cos(0.5), math.sin(0.5), 0.0])
-    errors = pose_errors(found, true)
-    assert float(errors.rotation) == pytest.approx(10, abs=1e-3)
-    assert float(errors.translation) == pytest.approx(math.degrees(0.5), abs=1e-3)
+@pytest.fixture(scope="module")
+def start(training_checkpoint, tmp_path_factory):
+    return small_start(training_checkpoint, tmp_path_factory.mktemp("run"))
 
 
-def test_area_under_curve():
-    assert area_under_curve(torch.zeros(4)) == 1.0
-    assert area_under_curve(torch.full((4,), 40.0)) == 0.0
-    assert area_under_curve(torch.tensor([0.0, 100.0])) == 0.5
-    assert area_under_curve(torch.tensor([15.5])) == pytest.approx(15 / 30)
+@pytest.fixture(scope="module")
+def batch(start, training_checkpoint):
+    recipe = small_recipe(training_checkpoint, Stage.GEOMETRY_AND_LANGUAGE)
+    return validation_batches(recipe, start, None)[0]
+
+
+def perfect(truth, scale=1.0):
+    local = torch.linalg.inv(truth.T_world_camera)[..., None, None, :, :]
+    points = (local[..., :3, :3] @ truth.points_world[..., None])[..., 0] + local[..., :3, 3]
+    poses = truth.T_world_camera.clone()
+    poses[..., :3, 3] *= scale
+    return GeometryPrediction(points * scale, poses)
+
+
+def test_truth_in_another_unit_is_perfect(batch):
+    sums = _Sums()
+    sums.add_geometry(perfect(batch.geometry, 0.3), batch.geometry)
+    figures = sums.figures()
+    assert figures["abs_rel"] == pytest.approx(0, abs=1e-4)
+    assert figures["auc30"] > 0.95
+
+
+def test_wrong_depth_of_one_view_counts(batch):
+    found = perfect(batch.geometry)
+    found.points_camera[:, 0] *= 2.0
+    sums = _Sums()
+    sums.add_geometry(found, batch.geometry)
+    assert sums.figures()["abs_rel"] > 0.1
+
+
+def test_answers_are_judged_token_by_token(batch):
+    answers = batch.answers
+    certain = torch.nn.functional.one_hot(answers.tokens, 320).float() * 50
+    sums = _Sums()
+    sums.add_answers(certain, answers)
+    assert sums.figures() == {"answer_loss": pytest.approx(0, abs=1e-6), "token_accuracy": 1.0}
+    sums.add_answers(-certain, answers)
+    assert sums.figures()["token_accuracy"] == 0.5
+
+
+def test_network_is_judged_on_both(start, batch):
+    figures = validate(start.network, [batch], torch.autocast("cpu", torch.bfloat16, enabled=False))
+    assert set(figures) >= {"abs_rel", "auc30", "answer_loss", "token_accuracy"}
+    assert figures["abs_rel"] > 0.05
