@@ -1,6 +1,5 @@
-"""Shared set-up: shapes checked at run time, one thread for each worker, the checkpoint of the parity files."""
+"""Shared set-up: shapes checked at run time, one thread each, the checkpoint of the parity files."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,8 @@ import torch  # noqa: E402
 
 PARITY_DATA = Path(__file__).parent / "parity" / "data"
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)
+# Small tensors gain nothing from more threads, and workers side by side would fight for the cores.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from tilted_wall import build_view
 
 from g2vlm.errors import InputError, OutputError
 from g2vlm.geometry.alignment import Similarity
@@ -31,8 +32,6 @@ def world(scene: Scene) -> np.ndarray:
 @given(st.floats(0.1, 10), st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
 def test_transforming_moves_world_points_and_keeps_what_the_cameras_see(scale, seed):
-    from conftest import build_view  # the fixture of the same scene cannot meet hypothesis
-
     scene = Scene((build_view(0), build_view(1)), Scale(ScaleKind.RELATIVE, "test"))
     T = similarity(scale, seed)
     moved = scene.transformed(T)
