@@ -1,8 +1,8 @@
 """Prompts as spans of tokens: which expert computes them, where they stand, and what they may see.
 
 Layout and positions follow the released model: a text token takes one position on all three axes; an image
-block is a start token, patches at (p, p + row, p + column), and an end token, and advances the position by the
-larger side of its grid.
+block is a start token, patches at (p, p + row, p + column), and an end token, and advances the position by
+the larger side of its grid.
 """
 
 from dataclasses import dataclass
