@@ -1,7 +1,7 @@
 """The one place that decides on devices and number formats.
 
 Policy: the towers run in the chosen precision with float32 sums (see `layers`), the geometry heads always in
-float32. float16 is not offered: it is slow on CPUs, and its range is small for activations of bfloat16 training.
+float32. float16 is not offered: it is slow on CPUs, and its range is small for what was trained in bfloat16.
 """
 
 import ctypes
