@@ -1,6 +1,7 @@
 """`g2vlm train`: run a recipe, in slices if need be, on one process or many."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,7 +55,7 @@ class Options:
     workers: int = 1
     """Processes that make batches."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """CPU threads of the network; torch's own choice without it."""
+    """CPU threads of the network; without it, one for each core that makes no batches."""
     max_minutes: float | None = None
     """Save and stop after so long; the same command continues."""
     store: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -127,8 +128,8 @@ def _train(recipe: "Recipe", options: Options) -> int:
     from g2vlm.training.distributed import joined_processes
     from g2vlm.training.trainer import Ending, Runtime, Trainer
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    # Threads that share a core with the processes that make batches wait for each other most of the time.
+    torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) - options.workers))
     device = choose_placement(options.device, "float32").device
     folder = options.folder or Path("runs") / recipe.name
     with joined_processes(device) as processes:

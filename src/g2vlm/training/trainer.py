@@ -85,7 +85,9 @@ class _Indices:
 def _set_up_worker(_: int) -> None:
     """Workers make batches one at a time; more threads would take them from the network."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Signals reach the whole group (Ctrl-C, timeout); the trainer alone decides when to stop.
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_IGN)
 
 
 class Trainer:
