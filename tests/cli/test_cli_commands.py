@@ -311,3 +311,12 @@ def test_root_scripts_are_the_commands(script: str, monkeypatch: pytest.MonkeyPa
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(root / f"{script}.py"), run_name="__main__")
     assert stop.value.code == 0
+
+
+def test_a_checkpoint_trained_here_says_how_far_it_got(tmp_path):
+    assert scene_options.training_status(tmp_path) is None
+    record = tmp_path / "TRAINING.json"
+    record.write_text('{"status": "half way"}')
+    assert scene_options.training_status(tmp_path) == "half way"
+    record.write_text("[")
+    assert scene_options.training_status(tmp_path) == f"{record} cannot be read."

@@ -1,5 +1,6 @@
 """Options that reconstruction and chat share, and what they stand for."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,8 @@ class SceneOptions:
         placement = choose_placement(self.device, self.dtype)
         choice = choose_checkpoint(self.ckpt)
         say(f"checkpoint: {choice}")
+        if caveat := training_status(choice.folder):
+            say(f"note: {caveat}")
         say(f"device: {placement.device}, {placement.precision.value}")
         with progress_bar("loading") as on_progress:
             return g2vlm.load(
@@ -97,6 +100,19 @@ class SceneOptions:
                 quantization=self.quantization,
                 on_progress=on_progress,
             )
+
+
+def training_status(folder: Path) -> str | None:
+    """What a checkpoint trained here says about itself in `TRAINING.json`; None where it says nothing."""
+    record = folder / "TRAINING.json"
+    if not record.is_file():
+        return None
+    try:
+        status = json.loads(record.read_text(encoding="utf-8")).get("status")
+    except (OSError, ValueError, AttributeError):
+        # A record is for people; a damaged one is no reason to refuse the weights.
+        return f"{record} cannot be read."
+    return str(status) if status else None
 
 
 def require_writable(path: Path) -> Path:
