@@ -53,12 +53,12 @@ def run(
         OutputError: the journal cannot be written.
     """
     scenes = benchmark.scenes()
-    todo = [scene for scene in scenes if scene not in journal.records]
-    for number, scene in enumerate(todo):
+    remaining = [scene for scene in scenes if scene not in journal.records]
+    for number, scene in enumerate(remaining):
         record = measure(benchmark, model, scene, options)
         journal.add(record)
         if on_progress is not None:
-            on_progress(len(scenes) - len(todo) + number + 1, len(scenes), record)
+            on_progress(len(scenes) - len(remaining) + number + 1, len(scenes), record)
     return tuple(journal.records[scene] for scene in scenes)
 
 
