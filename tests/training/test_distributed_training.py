@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from small_runs import small_recipe, small_trainer
 
-from g2vlm.training.recipe import Batching, Optimisation
+from g2vlm.training.matching import MatchingGuide
+from g2vlm.training.recipe import Batching, Optimisation, OptimizerKind
 from g2vlm.training.stages import Stage
 
 SCRIPT = """
@@ -29,7 +30,8 @@ def shared_recipe(checkpoint):
     return small_recipe(
         Path(checkpoint),
         Stage.GEOMETRY_AND_LANGUAGE,
-        optimisation=Optimisation(steps=2, learning_rate=1e-3, warmup=1, ema_decay=0.9),
+        optimisation=Optimisation(2, 1e-3, warmup=1, ema_decay=0.9, kind=OptimizerKind.MUON),
+        matching=MatchingGuide(layers=(1,)),
         batching=Batching(tokens=24, accumulate=2),
     )
 

@@ -10,7 +10,15 @@ from PIL import Image
 from small_runs import small_recipe, small_trainer
 
 import g2vlm
-from g2vlm.training.recipe import Batching, Optimisation, Phase, Rhythm, SyntheticData, World
+from g2vlm.training.recipe import (
+    Batching,
+    Optimisation,
+    OptimizerKind,
+    Phase,
+    Rhythm,
+    SyntheticData,
+    World,
+)
 from g2vlm.training.stages import Group, Stage, group_of
 from g2vlm.training.states import newest_state
 from g2vlm.training.trainer import MODEL_FOLDER, Ending, NonFiniteLossError
@@ -35,8 +43,10 @@ def test_geometry_loss_goes_down(training_checkpoint, tmp_path):
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
-def test_resumed_run_equals_an_uninterrupted_one(training_checkpoint, tmp_path):
-    recipe = small_recipe(training_checkpoint, Stage.GEOMETRY_AND_LANGUAGE)
+@pytest.mark.parametrize("kind", OptimizerKind)
+def test_resumed_run_equals_an_uninterrupted_one(training_checkpoint, tmp_path, kind):
+    settings = Optimisation(steps=4, learning_rate=1e-3, warmup=2, ema_decay=0.9, kind=kind)
+    recipe = small_recipe(training_checkpoint, Stage.GEOMETRY_AND_LANGUAGE, optimisation=settings)
     whole = small_trainer(recipe, tmp_path / "whole")
     whole.run()
     first = small_trainer(recipe, tmp_path / "sliced", max_minutes=0.0)

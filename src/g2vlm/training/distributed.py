@@ -112,18 +112,20 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return bool(shared.item())
 
 
-def sharded_states(network: G2VLM, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State of the network and of the optimizer by weight names, sharded as the weights are."""
+def sharded_states(
+    network: G2VLM, optimizers: list[torch.optim.Optimizer]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State of the network and of its optimizers by weight names, sharded as the weights are."""
     from torch.distributed.checkpoint.state_dict import get_state_dict
 
-    model, moments = get_state_dict(network, optimizer)
+    model, moments = get_state_dict(network, optimizers)
     return dict(model), dict(moments)
 
 
 def set_sharded_states(
-    network: G2VLM, optimizer: torch.optim.Optimizer, states: tuple[dict[str, Any], dict[str, Any]]
+    network: G2VLM, optimizers: list[torch.optim.Optimizer], states: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
     """Restore what `sharded_states` gave."""
     from torch.distributed.checkpoint.state_dict import set_state_dict
 
-    set_state_dict(network, optimizer, model_state_dict=states[0], optim_state_dict=states[1])
+    set_state_dict(network, optimizers, model_state_dict=states[0], optim_state_dict=states[1])

@@ -1,4 +1,4 @@
-"""What learns: the network, its optimizer and its moving average, on one process or sharded over many."""
+"""What learns: the network, its optimizers and its moving average, on one process or sharded over many."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,7 +14,9 @@ from g2vlm.training.average import WeightAverage
 from g2vlm.training.compilation import compile_layers_
 from g2vlm.training.distributed import Processes, set_sharded_states, shard_, sharded_states, whole
 from g2vlm.training.lora import add_lora_, freeze_all_but_lora_, merged_lora
-from g2vlm.training.recipe import Optimisation, Recipe
+from g2vlm.training.matching import AttentionTap
+from g2vlm.training.optimizers import make_optimizers
+from g2vlm.training.recipe import Recipe
 from g2vlm.training.schedule import cosine_with_warmup
 from g2vlm.training.setup import Start
 from g2vlm.training.stages import freeze_
@@ -54,9 +56,11 @@ class Learner:
             shard_(self.network, device)
         if compiled:
             compile_layers_(self.network)
+        guided = recipe.matching is not None and recipe.stage.has_geometry
+        self.tap = AttentionTap(self.network, recipe.matching) if guided and recipe.matching else None
         every = dict(self.network.named_parameters())
         self.weights: dict[str, nn.Parameter] = {name: every[name] for name in names}
-        self.optimizer = make_optimizer(self.weights, recipe.optimisation, fused=processes.count == 1)
+        self.optimizers = make_optimizers(self.weights, recipe.optimisation, fused=processes.count == 1)
         decay = recipe.optimisation.ema_decay
         self.average = None if decay is None else WeightAverage(self.weights, decay)
 
@@ -74,10 +78,11 @@ class Learner:
 
     def apply(self, step: int) -> None:
         """Take the optimisation step and forget the gradient."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.weights, step)
 
@@ -96,19 +101,21 @@ class Learner:
     def content(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as state dictionaries."""
         if self.processes.count > 1:
-            network, optimizer = sharded_states(self.network, self.optimizer)
+            network, moments = sharded_states(self.network, self.optimizers)
         else:
-            network, optimizer = self.network.state_dict(), self.optimizer.state_dict()
+            network = self.network.state_dict()
+            moments = {str(i): optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)}
         average = {} if self.average is None else self.average.state_dict()
-        return {"network": network, "optimizer": optimizer, "average": average, "random": random_state()}
+        return {"network": network, "optimizer": moments, "average": average, "random": random_state()}
 
     def restore(self, content: dict[str, Any]) -> None:
         """Take over what `content` gave."""
         if self.processes.count > 1:
-            set_sharded_states(self.network, self.optimizer, (content["network"], content["optimizer"]))
+            set_sharded_states(self.network, self.optimizers, (content["network"], content["optimizer"]))
         else:
             self.network.load_state_dict(content["network"])
-            self.optimizer.load_state_dict(content["optimizer"])
+            for i, optimizer in enumerate(self.optimizers):
+                optimizer.load_state_dict(content["optimizer"][str(i)])
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         set_random_state(content["random"])
@@ -137,21 +144,3 @@ def set_checkpointing_(network: G2VLM, on: bool) -> None:
     for module in network.modules():
         if hasattr(module, "checkpointing"):
             module.checkpointing = on  # type: ignore[assignment]
-
-
-def make_optimizer(
-    weights: dict[str, nn.Parameter], settings: Optimisation, *, fused: bool
-) -> torch.optim.AdamW:
-    """AdamW that decays matrices only (no norms, biases, scales, tables or embeddings)."""
-    decayed = {name for name, weight in weights.items() if weight.ndim == 2 and name != "embedding.weight"}
-    groups = [
-        {
-            "params": [w for name, w in weights.items() if name in decayed],
-            "weight_decay": settings.weight_decay,
-        },
-        {"params": [w for name, w in weights.items() if name not in decayed], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if fused:
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, foreach=False)

@@ -17,6 +17,7 @@ from g2vlm.model.network import G2VLM, ModelInputs, Photographs, SemanticPatches
 from g2vlm.model.precision import Precision, cast_
 from g2vlm.training.learner import set_checkpointing_
 from g2vlm.training.lora import add_lora_, freeze_all_but_lora_
+from g2vlm.training.optimizers import orthogonalised
 from g2vlm.training.recipe import FromScratch, Recipe, SyntheticData
 from g2vlm.training.stages import freeze_
 
@@ -52,7 +53,7 @@ class MemoryPlan:
             ),
             ("weights", _gigabytes(self.weights)),
             ("gradients", _gigabytes(self.gradients)),
-            ("optimizer (two moments)", _gigabytes(self.optimizer)),
+            ("optimizer (moments)", _gigabytes(self.optimizer)),
             ("moving average", _gigabytes(self.average)),
             (f"activations of {self.num_tokens:,} tokens", _gigabytes(self.activations)),
             ("together, for each process", _gigabytes(self.total)),
@@ -77,13 +78,14 @@ def plan_memory(recipe: Recipe, processes: int = 1) -> MemoryPlan:
     set_checkpointing_(network, recipe.checkpointing)
     activations, num_tokens = _measure(network, recipe, list(trained.values()))
     num_trained = sum(weight.numel() for weight in trained.values())
+    num_single = sum(weight.numel() for weight in orthogonalised(trained, recipe.optimisation).values())
     every = list(network.parameters())
     return MemoryPlan(
         num_parameters=sum(weight.numel() for weight in every),
         num_trained=num_trained,
         weights=sum(weight.numel() * weight.element_size() for weight in every) // processes,
         gradients=num_trained * FLOAT32_BYTES // processes,
-        optimizer=2 * num_trained * FLOAT32_BYTES // processes,
+        optimizer=(2 * num_trained - num_single) * FLOAT32_BYTES // processes,
         average=0 if recipe.optimisation.ema_decay is None else num_trained * FLOAT32_BYTES // processes,
         activations=activations,
         num_tokens=num_tokens,

@@ -101,7 +101,8 @@ class SyntheticSource:
         width = int(rng.choice(data.widths))
         height = max(1, round(width * float(rng.choice(data.aspects)) / patch)) * patch
         size = max(1, recipe.batching.tokens // (views * (height // patch) * (width // patch)))
-        rendered = views if data.num_rooms is None else max(views, data.rendered_views)
+        num_rooms = phase.num_rooms or data.num_rooms
+        rendered = views if num_rooms is None else max(views, data.rendered_views)
         one_block = rng.random() < recipe.batching.global_share
         opening = Opening.CHAT
         if recipe.stage.has_language and rng.random() < data.request_share:
@@ -110,17 +111,17 @@ class SyntheticSource:
             opening = Opening.RECONSTRUCTION
         return Draw(
             phase.worlds[int(rng.integers(len(phase.worlds)))],
-            self._seeds(size, rng),
+            self._seeds(size, num_rooms, rng),
             tuple(map(int, rng.permutation(rendered)[:views])),
             ViewShape(rendered, height, width),
             ViewAttention.GLOBAL if one_block else ViewAttention.CAUSAL,
             opening,
         )
 
-    def _seeds(self, size: int, rng: np.random.Generator) -> tuple[int, ...]:
+    def _seeds(self, size: int, num_rooms: int | None, rng: np.random.Generator) -> tuple[int, ...]:
         first, end = self.split.value
-        if self.data.num_rooms is not None:
-            end = first + self.data.num_rooms
+        if num_rooms is not None:
+            end = first + num_rooms
         return tuple(map(int, rng.integers(first, end, size=size)))
 
     def _pictures(self, draw: Draw) -> Pictures:

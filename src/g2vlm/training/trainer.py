@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -90,6 +91,18 @@ def _set_up_worker(_: int) -> None:
         signal.signal(sign, signal.SIG_IGN)
 
 
+@contextmanager
+def _matrix_precision(name: str | None) -> Iterator[None]:
+    """Let float32 matrix products round their factors, as torch calls it by name; None changes nothing."""
+    before = torch.get_float32_matmul_precision()
+    if name is not None:
+        torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class Trainer:
     """Runs a recipe in a folder, from its newest state if there is one.
 
@@ -157,10 +170,11 @@ class Trainer:
             batch = next(batches).to(self.runtime.device)
             if meter is not None:
                 meter.count(batch.num_samples, batch.num_tokens)
-            loss = self._loss(batch, step)
-            if not bool(torch.isfinite(loss.total)):
-                self._fail(batch, f"the loss is {loss.total.item()}")
-            (loss.total / count).backward()
+            with _matrix_precision("medium" if self.recipe.fast_heads else None):
+                loss = self._loss(batch, step)
+                if not bool(torch.isfinite(loss.total)):
+                    self._fail(batch, f"the loss is {loss.total.item()}")
+                (loss.total / count).backward()
             for name, value in loss.terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / count
         norm = self.learner.gradient_norm()
@@ -177,7 +191,9 @@ class Trainer:
             phase = data.phase_at(step)
             weights, stride = phase.weights, phase.stride
         with self._autocast():
-            return batch_loss(self.learner.network, batch, weights, settings.language_weight, stride)
+            return batch_loss(
+                self.learner.network, batch, weights, settings.language_weight, stride, self.learner.tap
+            )
 
     def _autocast(self) -> torch.autocast:
         enabled = self.recipe.precision is Precision.BFLOAT16
