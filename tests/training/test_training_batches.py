@@ -11,6 +11,7 @@ from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape
 from g2vlm.errors import InputError
 from g2vlm.training.augmentation import Augmentation, augmented
+from g2vlm.training.framing import reframed
 from g2vlm.training.pictures import PictureStore, render_pictures
 from g2vlm.training.recipe import Batching, Phase, QuestionFileData, SyntheticData, World
 from g2vlm.training.setup import require_fitting_data, training_batches, validation_batches
@@ -127,3 +128,29 @@ def test_widths_must_be_whole_patches(start, training_checkpoint):
         require_fitting_data(recipe, start.network, 1)
     with pytest.raises(InputError, match="multiple of the 2 processes"):
         require_fitting_data(small_recipe(training_checkpoint), start.network, 2)
+
+
+def test_reframed_pictures_keep_the_truth_about_every_pixel():
+    pictures = render_pictures(World.FULL, [1_000_003, 1_000_004], ViewShape(2, 84, 112))
+    rng = np.random.default_rng(0)
+    framed = reframed(pictures, 1.5, rng)
+    assert (framed.K[:, 0, 0, 0] > 1.02 * pictures.K[:, 0, 0, 0]).all()
+    # Seen with its own intrinsics, every pixel lies on a surface of the old pictures, half a pixel apart at most.
+    old, new = (p.points_world.flatten(1, 3) for p in (pictures, framed))
+    gap = torch.cdist(new, old).min(dim=-1).values
+    spacing = framed.depth.flatten(1) / pictures.K[:, 0, 0, 0, None]
+    assert (gap < 2 * spacing).float().mean() > 0.97
+    # Colours and depth moved together.
+    distance = torch.cdist(new, old)
+    nearest = distance.argmin(dim=-1)
+    colours = [p.images.permute(0, 1, 3, 4, 2).flatten(1, 3) for p in (pictures, framed)]
+    same = colours[0].gather(1, nearest[..., None].expand(-1, -1, 3))
+    assert (colours[1] - same).abs().median() < 0.02
+    assert torch.equal(framed.T_world_camera, pictures.T_world_camera)
+
+
+def test_no_zoom_draws_nothing():
+    pictures = render_pictures(World.EASY, [1_000_003], ViewShape(1, 28, 28))
+    rng, other = np.random.default_rng(0), np.random.default_rng(0)
+    assert reframed(pictures, 1.0, rng) is pictures
+    assert rng.random() == other.random()

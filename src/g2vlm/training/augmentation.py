@@ -1,4 +1,4 @@
-"""Changes of the pictures that leave the truth about them alone."""
+"""Changes of colours and sharpness, which leave the truth about pictures alone."""
 
 from dataclasses import dataclass
 
@@ -27,6 +27,9 @@ class Augmentation:
     """Share of samples that are blurred slightly: photos made smaller are smoother than rendered ones."""
     grey_share: float = 0.03
     """Share of samples without colour."""
+    zoom: float = 1.0
+    """Largest factor by which a part of the pictures is enlarged to the whole frame: longer focal lengths and
+    principal points off the middle, the same for all views of a sample. 1 keeps the frame."""
 
 
 def augmented(

@@ -16,6 +16,7 @@ from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
 from g2vlm.model.config import ViewAttention
 from g2vlm.training.augmentation import augmented
 from g2vlm.training.batches import TrainingBatch
+from g2vlm.training.framing import reframed
 from g2vlm.training.losses import GeometryTarget
 from g2vlm.training.pictures import Pictures, PictureStore, render_pictures
 from g2vlm.training.recipe import Recipe, SyntheticData, World
@@ -66,7 +67,7 @@ class SyntheticSource:
         """Render (or read) and lay out one micro-batch."""
         rng = np.random.default_rng((self.recipe.seed, index))
         draw = self.draw(index, rng)
-        pictures = self._pictures(draw)
+        pictures = reframed(self._pictures(draw), self.data.augmentation.zoom, rng)
         images = augmented(pictures.images, self.data.augmentation, rng)
         views = ViewSet(images)
         dialogues: tuple[tuple[QuestionAnswer, ...], ...] = ()
