@@ -135,7 +135,7 @@ def test_reframed_pictures_keep_the_truth_about_every_pixel():
     rng = np.random.default_rng(0)
     framed = reframed(pictures, 1.5, rng)
     assert (framed.K[:, 0, 0, 0] > 1.02 * pictures.K[:, 0, 0, 0]).all()
-    # Seen with its own intrinsics, every pixel lies on a surface of the old pictures, half a pixel apart at most.
+    # Seen with its own intrinsics, every pixel lies on a surface of the old pictures.
     old, new = (p.points_world.flatten(1, 3) for p in (pictures, framed))
     gap = torch.cdist(new, old).min(dim=-1).values
     spacing = framed.depth.flatten(1) / pictures.K[:, 0, 0, 0, None]

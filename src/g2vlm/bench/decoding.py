@@ -13,7 +13,9 @@ from g2vlm.bench.work import token_bytes
 from g2vlm.errors import InputError
 from g2vlm.inference.perception import Perception
 from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.model.int4 import GROUP_SIZES
 from g2vlm.model.network import G2VLM, Wants
+from g2vlm.model.quantization import Quantization
 
 QUESTIONS = tuple(
     f"What stands {place} the {thing}?"
@@ -27,7 +29,8 @@ VIEWS = 1
 """Photos in memory while decoding is measured."""
 TRANSFORMERS = {"growing": None, "static": "static"}
 """Kinds of cache of transformers, by our names."""
-INT8_BYTES = 1
+WEIGHT_BYTES = {Quantization.INT8: 1.0, Quantization.INT4: 0.5 + 4 / GROUP_SIZES[0]}
+"""Bytes of a weight of the language side; groups of four-bit weights share a scale and an offset."""
 
 
 def measure_decoding(session: Session) -> Iterator[Figure]:
@@ -36,8 +39,10 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     tokens = session.sizes.new_tokens
     perception = session.model.perceive(session.photos(VIEWS))
     question, past = _long_answer(perception, tokens), perception.num_tokens
-    quantized = session.quantized_model.perceive(session.photos(VIEWS))
-    int8_question = _long_answer(quantized, tokens)
+    quantized = {
+        kind: model.perceive(session.photos(VIEWS)) for kind, model in session.quantized_models.items()
+    }
+    questions = {kind: _long_answer(own, tokens) for kind, own in quantized.items()}
     baseline = TransformersDecoder(session.sizes.config.mixture, session.placement, past)
     size = session.sizes.stream_bytes
     streams = stream_probes(size, session.placement)
@@ -45,9 +50,12 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     def transformers(cache: str | None) -> Timed:
         return lambda: baseline.seconds_per_token(tokens, cache)
 
+    def answering(kind: Quantization) -> Timed:
+        return lambda: _seconds_per_token(quantized[kind], questions[kind], tokens)
+
     calls: dict[str, Timed] = {
         "ours": lambda: _seconds_per_token(perception, question, tokens),
-        "int8": lambda: _seconds_per_token(quantized, int8_question, tokens),
+        **{kind.value: answering(kind) for kind in quantized},
         **{name: transformers(cache) for name, cache in TRANSFORMERS.items()},
         **streams,
     }
@@ -56,11 +64,13 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     width = session.placement.precision.dtype.itemsize
     mixture, middle = session.sizes.config.mixture, past + tokens // 2
     limit = speed / token_bytes(mixture, middle, weight_bytes=width, memory_bytes=width)
-    limit_int8 = speed / token_bytes(mixture, middle, weight_bytes=INT8_BYTES, memory_bytes=width)
     yield from _speeds(samples, limit, past)
-    yield from _int8(samples, limit_int8)
     answers = {text: perception.ask(text, max_new_tokens=tokens).token_ids for text in QUESTIONS[:COMPARED]}
-    yield _agreement(session, answers)
+    plain = _choices(session, session.model.network, answers)
+    for kind in quantized:
+        stored = token_bytes(mixture, middle, weight_bytes=WEIGHT_BYTES[kind], memory_bytes=width)
+        yield from _quantized_speeds(kind, samples, speed / stored)
+        yield _agreement(session, kind, answers, plain)
 
 
 def _rates(samples: dict[str, tuple[float, ...]], name: str) -> tuple[float, ...]:
@@ -91,22 +101,27 @@ def _speeds(samples: dict[str, tuple[float, ...]], limit: float, past: int) -> I
     )
 
 
-def _int8(samples: dict[str, tuple[float, ...]], limit: float) -> Iterator[Figure]:
-    speed = _rates(samples, "int8")
-    label = "decoding, int8 language side"
-    yield Figure("decode/int8_speed", label, median(speed), "tokens/s", Better.HIGHER, limit, speed)
-    ratios = tuple(plain / int8 for plain, int8 in zip(samples["ours"], samples["int8"], strict=True))
-    label = "decoding, int8 against the towers' precision"
-    yield Figure("decode/int8_speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
+def _quantized_speeds(
+    kind: Quantization, samples: dict[str, tuple[float, ...]], limit: float
+) -> Iterator[Figure]:
+    name = kind.value
+    speed = _rates(samples, name)
+    label = f"decoding, {name} language side"
+    yield Figure(f"decode/{name}_speed", label, median(speed), "tokens/s", Better.HIGHER, limit, speed)
+    ratios = tuple(plain / small for plain, small in zip(samples["ours"], samples[name], strict=True))
+    label = f"decoding, {name} against the towers' precision"
+    yield Figure(f"decode/{name}_speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
 
 
-def _agreement(session: Session, answers: Mapping[str, tuple[int, ...]]) -> Figure:
-    """Next tokens that int8 chooses as the towers' precision does, given the same answers so far."""
-    plain = _choices(session, session.model.network, answers)
-    int8 = _choices(session, session.quantized_model.network, answers)
-    same = 100.0 * sum(one == other for one, other in zip(plain, int8, strict=True)) / len(plain)
+def _agreement(
+    session: Session, kind: Quantization, answers: Mapping[str, tuple[int, ...]], plain: list[int]
+) -> Figure:
+    """Next tokens that a smaller language side chooses as the full one does, after the same words."""
+    chosen = _choices(session, session.quantized_models[kind].network, answers)
+    same = 100.0 * sum(one == other for one, other in zip(plain, chosen, strict=True)) / len(plain)
     note = f"over {len(plain)} tokens of {len(answers)} answers; random weights make many near-ties"
-    return Figure("decode/int8_agreement", "same next token, int8", same, "%", Better.HIGHER, note=note)
+    label = f"same next token, {kind.value}"
+    return Figure(f"decode/{kind.value}_agreement", label, same, "%", Better.HIGHER, note=note)
 
 
 @torch.inference_mode()

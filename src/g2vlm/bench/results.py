@@ -30,6 +30,10 @@ class Section(Enum):
     """First answer, follow-up, and recomputation as baseline."""
     DECODE = "decode"
     """Tokens per second, and transformers as baseline."""
+    SELECTION = "selection"
+    """Reading fewer keys of other views, against the dense pass."""
+    STITCHING = "stitching"
+    """A long walk with a loop, put together from windows."""
 
 
 class Better(Enum):

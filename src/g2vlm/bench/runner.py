@@ -8,6 +8,7 @@ import torch
 from g2vlm.bench.decoding import measure_decoding
 from g2vlm.bench.loading import measure_load, measure_memory
 from g2vlm.bench.machine import commit, describe_machine, versions
+from g2vlm.bench.many_views import measure_selection, measure_stitching
 from g2vlm.bench.questions import measure_questions
 from g2vlm.bench.reconstruction import measure_limits, measure_reconstruction
 from g2vlm.bench.results import Figure, Report, Section
@@ -21,6 +22,8 @@ MEASURES: dict[Section, Callable[[Session], Iterator[Figure]]] = {
     Section.QUESTIONS: measure_questions,
     Section.DECODE: measure_decoding,
     Section.MEMORY: measure_memory,
+    Section.SELECTION: measure_selection,
+    Section.STITCHING: measure_stitching,
 }
 """In the order of measuring."""
 

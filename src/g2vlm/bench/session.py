@@ -22,9 +22,9 @@ from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages
 from g2vlm.model.cache import CacheShape, KeyValueCache
-from g2vlm.model.integer import Quantization, quantize_language_
 from g2vlm.model.network import G2VLM, Wants
 from g2vlm.model.precision import Placement, choose_placement
+from g2vlm.model.quantization import Quantization, quantize_language_
 
 WEIGHTS = "model.safetensors"
 LANGUAGE_PARTS = ("mixture", "language_head")
@@ -89,16 +89,19 @@ class Session:
         return load(self.folder, device=str(self.device), dtype=self.placement.precision.value)
 
     @cached_property
-    def quantized_model(self) -> Model:
-        """The same model with an int8 language side; all other weights are shared with `model`."""
+    def quantized_models(self) -> dict[Quantization, Model]:
+        """The same model with a smaller language side; all other weights are shared with `model`."""
         self.model.perceive(self.photos(1))  # loads what is still missing
+        return {kind: self._quantized(kind) for kind in Quantization if kind is not Quantization.NONE}
+
+    def _quantized(self, kind: Quantization) -> Model:
         own = self.model.network
         shared: dict[int, object] = {id(parameter): parameter for parameter in own.parameters()}
-        # Only what int8 replaces needs modules of its own.
+        # Only what is replaced needs modules of its own.
         shared |= {id(part): part for name, part in own.named_children() if name not in LANGUAGE_PARTS}
         network = copy.deepcopy(own, shared)
-        quantize_language_(network, Quantization.INT8)
-        return Model(self.folder, network, self.placement, quantization=Quantization.INT8)
+        quantize_language_(network, kind)
+        return Model(self.folder, network, self.placement, quantization=kind)
 
     @cached_property
     def prompts(self) -> PromptBuilder:
@@ -111,18 +114,18 @@ class Session:
 
     def reconstruction_pass(self, views: int) -> Pass:
         """What a reconstruction of so many photos reads."""
-        images = self._images(views)
+        images = self.images(views)
         inputs = self.prompts.reconstruction(images, self.model.view_attention).inputs
-        return Pass(inputs.layout, views, self._patches(images), geometry=True)
+        return Pass(inputs.layout, views, self.patches(images), geometry=True)
 
     def perception_pass(self, views: int, *, geometry: bool) -> Pass:
         """What reading so many photos for questions reads."""
-        images, semantic = self._images(views), self._semantic(views)
+        images, semantic = self.images(views), self._semantic(views)
         inputs = self.prompts.chat_beginning(images, semantic, self.model.view_attention).inputs
         return Pass(
             inputs.layout,
             views,
-            self._patches(images),
+            self.patches(images),
             semantic_patches=semantic.rows * semantic.cols,
             geometry=geometry,
         )
@@ -130,7 +133,7 @@ class Session:
     def perception_prompt(self, views: int) -> Prompt:
         """The prompt of the network for reading photos, on its device."""
         prompts = PromptBuilder(self.model.tokenizer, self.sizes.config, self.device)
-        images, semantic = self._images(views), self._semantic(views)
+        images, semantic = self.images(views), self._semantic(views)
         return prompts.chat_beginning(images, semantic, self.model.view_attention)
 
     def question_pass(self, question: str, past: int) -> Pass:
@@ -138,13 +141,15 @@ class Session:
         inputs = self.prompts.text(self.prompts.question_ids(question), past).inputs
         return Pass(inputs.layout, past=past, logit_slots=1)
 
-    def _images(self, views: int) -> torch.Tensor:
+    def images(self, views: int) -> torch.Tensor:
+        """Photos as the geometric encoder takes them."""
         photos = load_photos(self.photos(views)).photos
         config = self.sizes.config
         patch = config.geometric_encoder.patch_size
         return prepare_geometric(photos, width=config.image_width, patch=patch).pixels
 
-    def _patches(self, images: torch.Tensor) -> int:
+    def patches(self, images: torch.Tensor) -> int:
+        """Patches of each of such images."""
         return images.shape[-1] * images.shape[-2] // self.sizes.config.geometric_encoder.patch_size**2
 
     def _semantic(self, views: int) -> SemanticImages:

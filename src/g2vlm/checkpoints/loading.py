@@ -18,9 +18,9 @@ from g2vlm.checkpoints.files import WEIGHTS, read_config
 from g2vlm.checkpoints.names import Row, table
 from g2vlm.errors import CheckpointError
 from g2vlm.model.config import G2VLMConfig, Part
-from g2vlm.model.integer import is_replaced
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Placement
+from g2vlm.model.quantization import is_replaced
 
 STORED_TYPES = ("F32", "BF16", "F16", "F64")
 """Number formats of weights that can be converted without anything else beside them."""

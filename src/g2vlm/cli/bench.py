@@ -29,7 +29,8 @@ class Options:
     question_views: str = "8"
     """Numbers of photos to ask about."""
     only: str = ""
-    """Parts to measure: limits, load, reconstruct, questions, decode, memory. All by default."""
+    """Parts to measure: limits, load, reconstruct, questions, decode, memory, selection, stitching. All by
+    default."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: str = "auto"

@@ -14,7 +14,7 @@ from g2vlm.inputs.geometric import Fit
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.video import FrameChoice, FrameChoiceKind
 from g2vlm.model.config import ViewAttention
-from g2vlm.model.integer import Quantization
+from g2vlm.model.quantization import Quantization
 
 if TYPE_CHECKING:
     from g2vlm.inference.pipeline import Model

@@ -42,10 +42,10 @@ from g2vlm.inputs.spans import SYSTEM_PROMPT
 from g2vlm.inputs.text import TextTokenizer
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
-from g2vlm.model.integer import Quantization, is_replaced, quantize_language_, speed_up_heads_
 from g2vlm.model.key_selection import KeySelection
 from g2vlm.model.network import G2VLM, Wants
 from g2vlm.model.precision import Placement, Precision, choose_placement, keep_freed_memory
+from g2vlm.model.quantization import Quantization, is_replaced, quantize_language_, speed_up_heads_
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.view import View
 

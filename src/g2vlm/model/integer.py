@@ -10,14 +10,10 @@ part in 32,000 of its largest entry: finer than the TF32 products that GPUs use 
   The decoders of the geometry heads, which the precision policy keeps in float32, run faster that way.
 """
 
-from enum import Enum
-
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from g2vlm.model.config import Part
 
 LARGEST = 127
 FINE = 2 * LARGEST
@@ -28,15 +24,6 @@ CACHED_ROWS = 256
 """Rows that pass a product at a time, so that its stages stay in the processor's cache."""
 ROWS_AT_A_TIME = 4096
 """Weight rows converted at once: a float32 copy of the language head alone would take a gigabyte."""
-
-
-class Quantization(Enum):
-    """How the language side stores its matrices."""
-
-    NONE = "none"
-    """In the precision of the towers."""
-    INT8 = "int8"
-    """One signed byte a weight, one scale for each output channel."""
 
 
 def integer_product_available() -> bool:
@@ -95,10 +82,29 @@ class IntegerLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """Multiply; the result has the type of `x`."""
         rows = x.reshape(-1, self.in_features)
+        if len(rows) == 1 and self._fine is None:
+            return self._one_row(rows[0]).to(x.dtype).view(*x.shape[:-1], self.out_features)
         out = rows.new_empty(rows.shape[0], self.out_features, dtype=torch.float32)
         for part, result in zip(rows.split(CACHED_ROWS), out.split(CACHED_ROWS), strict=True):
             self._multiply(part, result)
         return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
+
+    def _one_row(self, row: Float[Tensor, " in"]) -> Float[Tensor, " out"]:
+        """The product of a single row: the same numbers with half as many small operations.
+
+        While one token is written, those take as long as reading the weight does.
+        """
+        low, high = row.aminmax()
+        step = max(-float(low), float(high), 1e-30) / LARGEST
+        scaled = row.float() * (1 / step)
+        coarse = scaled.round()
+        # The rows after the two planes only fill up what the product wants; nobody reads their results.
+        codes = torch.empty(FEWEST_ROWS, self.in_features, dtype=torch.int8)
+        codes[0] = coarse
+        codes[1] = scaled.sub_(coarse).mul_(FINE).round_()
+        both = self._coarse.product(codes)
+        total = torch.add(both[0], both[1], alpha=1 / FINE)
+        return total.mul_(step) if self.bias is None else torch.add(self.bias.float(), total, alpha=step)
 
     def _multiply(self, rows: Float[Tensor, "rows in"], out: Float[Tensor, "rows out"]) -> None:
         """Write the product of some rows to `out`."""
@@ -133,44 +139,3 @@ class Int8Linear(nn.Module):
         """Multiply in the precision of `x`."""
         out = F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
         return out if self.bias is None else out + self.bias
-
-
-def quantize_language_(network: nn.Module, quantization: Quantization) -> None:
-    """Store, in place, the semantic expert and the language head as int8.
-
-    Layers that are already replaced stay, so that parts loaded later can be treated by a second call.
-    """
-    if quantization is Quantization.NONE:
-        return
-    for name, linear in _linears(network):
-        if name == "language_head" or (name.startswith("mixture.layers.") and ".semantic." in name):
-            on_cpu = linear.weight.device.type == "cpu" and integer_product_available()
-            _replace(network, name, IntegerLinear(linear, fine=False) if on_cpu else Int8Linear(linear))
-
-
-def speed_up_heads_(network: nn.Module) -> None:
-    """Run, in place, the decoder blocks of float32 geometry heads through two int8 planes.
-
-    The final projections and the camera's own layers, which are small, stay plain float32. Nothing changes
-    where integer products are not available.
-    """
-    if not integer_product_available():
-        return
-    heads = {part.value for part in Part} - {Part.LANGUAGE_HEAD.value}
-    for name, linear in _linears(network):
-        if ".decoder.blocks." in name and name.split(".")[0] in heads and linear.weight.device.type == "cpu":
-            _replace(network, name, IntegerLinear(linear, fine=True, num_rows=2 * CACHED_ROWS))
-
-
-def is_replaced(module: nn.Module) -> bool:
-    """Whether some layer no longer holds its original weight, so that the module cannot be saved."""
-    return any(isinstance(part, IntegerLinear | Int8Linear) for part in module.modules())
-
-
-def _linears(network: nn.Module) -> list[tuple[str, nn.Linear]]:
-    return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(network.get_submodule(parent), leaf, module)

@@ -1,0 +1,75 @@
+"""Which layers a machine, or the wish of a user, exchanges for ones that store their weights otherwise."""
+
+from enum import Enum
+
+from torch import nn
+
+from g2vlm.model.config import Part
+from g2vlm.model.int4 import Int4Linear, PackedInt4Linear, fits_int4
+from g2vlm.model.integer import CACHED_ROWS, Int8Linear, IntegerLinear, integer_product_available
+
+_REPLACEMENTS = (IntegerLinear, Int8Linear, Int4Linear)
+
+
+class Quantization(Enum):
+    """How the language side stores its matrices."""
+
+    NONE = "none"
+    """In the precision of the towers."""
+    INT8 = "int8"
+    """One signed byte a weight, one scale for each output channel."""
+    INT4 = "int4"
+    """Half a byte a weight of the semantic expert, one scale and one offset for each group of input channels;
+    the language head stays int8."""
+
+
+def quantize_language_(network: nn.Module, quantization: Quantization) -> None:
+    """Store, in place, the semantic expert and the language head in fewer bits.
+
+    Layers that are already replaced stay, so that parts loaded later can be treated by a second call.
+    """
+    if quantization is Quantization.NONE:
+        return
+    for name, linear in _linears(network):
+        if name.startswith("mixture.layers.") and ".semantic." in name:
+            _replace(network, name, _smaller(linear, quantization))
+        elif name == "language_head":
+            # Its errors go straight into the choice of the next token.
+            _replace(network, name, _smaller(linear, Quantization.INT8))
+
+
+def _smaller(linear: nn.Linear, quantization: Quantization) -> nn.Module:
+    on_cpu = linear.weight.device.type == "cpu"
+    if quantization is Quantization.INT4 and fits_int4(linear):
+        return PackedInt4Linear(linear) if on_cpu else Int4Linear(linear)
+    if on_cpu and integer_product_available():
+        return IntegerLinear(linear, fine=False)
+    return Int8Linear(linear)
+
+
+def speed_up_heads_(network: nn.Module) -> None:
+    """Run, in place, the decoder blocks of float32 geometry heads through two int8 planes.
+
+    The final projections and the camera's own layers, which are small, stay plain float32. Nothing changes
+    where integer products are not available.
+    """
+    if not integer_product_available():
+        return
+    heads = {part.value for part in Part} - {Part.LANGUAGE_HEAD.value}
+    for name, linear in _linears(network):
+        if ".decoder.blocks." in name and name.split(".")[0] in heads and linear.weight.device.type == "cpu":
+            _replace(network, name, IntegerLinear(linear, fine=True, num_rows=2 * CACHED_ROWS))
+
+
+def is_replaced(module: nn.Module) -> bool:
+    """Whether some layer no longer holds its original weight, so that the module cannot be saved."""
+    return any(isinstance(part, _REPLACEMENTS) for part in module.modules())
+
+
+def _linears(network: nn.Module) -> list[tuple[str, nn.Linear]]:
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, module)
