@@ -50,7 +50,7 @@ def test_questions_side_by_side_equal_questions_alone(start, views, attention):
     targets = [answers.tokens[i][answers.is_answer[i]] for i in range(2)]
     for i, dialogue in enumerate(dialogues):
         alone, alone_targets = [], []
-        for pair in dialogue:
+        for pair in sorted(dialogue, key=lambda pair: -len(builder._encode(pair)[0])):
             single, wanted = builder.build(one(views, i), Opening.CHAT, attention, [[pair]])
             alone.append(answer_logits(start, single, wanted)[0][wanted.is_answer[0]])
             alone_targets.append(wanted.tokens[0][wanted.is_answer[0]])

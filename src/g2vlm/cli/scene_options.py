@@ -43,7 +43,8 @@ class SceneOptions:
     """global: every view sees every view, as released; causal: each sees the earlier ones, as in training.
     Without it: what the checkpoint says."""
     quantization: Quantization = Quantization.NONE
-    """int8: store the language side in one byte a weight; answers come faster, the scene does not change."""
+    """int8 or int4: store the language side in fewer bits. Answers come faster, int4 ones are less exact; the
+    geometric side keeps its weights."""
     fit: Fit = Fit.STRETCH
     """stretch: bring every view to the shape of the first, as released; pad: keep the aspect of each."""
     frames: FrameChoiceKind = FrameChoiceKind.COUNT

@@ -376,8 +376,8 @@ def load(
         dtype: "auto", "bfloat16" or "float32". Geometry heads run in float32 either way; beside bfloat16
             towers on a CPU their large products pass integer planes that hold one part in 32,000.
         view_attention: "global" or "causal"; the checkpoint's own choice by default.
-        quantization: "none", or "int8" to store the language side in one byte a weight: answers are written
-            faster, the scene does not change.
+        quantization: "none", or "int8" or "int4" to store the language side in fewer bits: answers are
+            written faster, with "int4" less exactly; the geometric side keeps its weights.
         on_progress: called with (tensors read, tensors in all).
 
     Raises:

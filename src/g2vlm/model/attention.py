@@ -33,6 +33,9 @@ def attend(
     causal = causal and num_tokens > 1
     if not causal and key_mask is None:
         return _attend_to_all(queries, keys, values)
+    if not grouped and _is_short_training(queries, keys):
+        mask = _mask(num_tokens, num_keys, causal, key_mask, keys.device)
+        return _explicit(queries, keys, values, mask)
     if causal and key_mask is None and num_tokens == num_keys:
         # SDPA aligns its own causal mask at the top left: right only where nothing stands before.
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
@@ -51,12 +54,22 @@ def _attend_to_all(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _unmasked(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    learning = torch.is_grad_enabled() and (queries.requires_grad or keys.requires_grad)
-    if queries.device.type == "cpu" and learning and keys.shape[2] <= SHORT:
-        # The CPU kernel's backward pass takes three to four times as long as plain products do here.
-        weights = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-        return weights.softmax(dim=-1) @ values
+    if _is_short_training(queries, keys):
+        return _explicit(queries, keys, values, None)
     return F.scaled_dot_product_attention(queries, keys, values)
+
+
+def _is_short_training(queries: Tensor, keys: Tensor) -> bool:
+    """Where the CPU kernel's backward pass takes three to four times as long as plain products do."""
+    learning = torch.is_grad_enabled() and (queries.requires_grad or keys.requires_grad)
+    return learning and queries.device.type == "cpu" and keys.shape[2] <= SHORT
+
+
+def _explicit(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1) @ values
 
 
 def _mask(

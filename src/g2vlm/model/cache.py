@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int
@@ -45,8 +46,10 @@ class PassMemory:
 
     def store(self, layer: int, pieces: Sequence[KeysValues]) -> None:
         """Keep the keys and values of this pass."""
+        self._pieces = list(pieces)
         self._keys = join_tokens([keys for keys, _ in pieces])
         self._values = join_tokens([values for _, values in pieces])
+        self._beginnings: dict[int, KeysValues] = {}
 
     def attend(
         self,
@@ -67,12 +70,22 @@ class PassMemory:
         *,
         causal: bool,
     ) -> Float[Tensor, "batch heads tokens channels"]:
-        """Like `attend`, but as if the keys in `hidden` were not there."""
-        keys, values = (
-            torch.cat([kept[:, :, : hidden.start], kept[:, :, hidden.stop : num_new]], dim=2)
-            for kept in (self._keys, self._values)
-        )
+        """Like `attend`, but as if the keys in `hidden`, a range of whole pieces, were not there."""
+        if hidden.start not in self._beginnings:
+            self._beginnings[hidden.start] = self._range(0, hidden.start)
+        shared, own = self._beginnings[hidden.start], self._range(hidden.stop, num_new)
+        keys, values = (torch.cat(parts, dim=2) for parts in zip(shared, own, strict=True))
         return attend(queries, keys, values, causal=causal)
+
+    def _range(self, start: int, end: int) -> KeysValues:
+        """Some whole pieces joined.
+
+        Slices of all keys would do, but the gradient of each slice is as large as all keys together.
+        """
+        ends = list(accumulate(keys.shape[2] for keys, _ in self._pieces))
+        first, last = (ends.index(place) + 1 if place else 0 for place in (start, end))
+        keys, values = zip(*self._pieces[first:last], strict=True)
+        return join_tokens(keys), join_tokens(values)
 
 
 class KeyValueCache:

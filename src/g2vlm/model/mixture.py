@@ -153,15 +153,19 @@ class MixtureLayer(nn.Module):
     ) -> Streams:
         """One attention call for each block, over the keys of everything up to its end."""
         memory = PassMemory() if context.cache is None else context.cache
-        memory.store(self.index, self._in_block_order(semantic, geometric, context))
+        blocks = context.layout.blocks
+        parts = [
+            [part for part in both if part is not None and part.queries.shape[2]]
+            for both in zip(
+                _split(semantic, [block.num_semantic for block in blocks]),
+                _split(geometric, [block.num_geometric for block in blocks]),
+                strict=True,
+            )
+        ]
+        memory.store(self.index, [(part.keys, part.values) for both in parts for part in both])
         outputs: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for place in context.layout.placements():
-            pieces = []
-            if semantic is not None and place.block.num_semantic:
-                pieces.append(semantic.queries[:, :, place.semantic])
-            if geometric is not None and place.block.num_geometric:
-                pieces.append(geometric.queries[:, :, place.geometric])
-            queries = join_tokens(pieces)
+        for place, both in zip(context.layout.placements(), parts, strict=True):
+            queries = join_tokens([part.queries for part in both])
             merged = merge_heads(self._read(memory, queries, place))
             outputs[0].append(merged[:, : place.block.num_semantic])
             outputs[1].append(merged[:, place.block.num_semantic :])
@@ -175,19 +179,16 @@ class MixtureLayer(nn.Module):
             raise ValueError("A block that hides tokens belongs to a pass without a cache.")
         return memory.attend_around(queries, place.end, place.hidden, causal=block.causal)
 
-    def _in_block_order(
-        self, semantic: Projections | None, geometric: Projections | None, context: MixtureContext
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of this pass, piece by piece in the order in which they are read."""
-        pieces: list[tuple[Tensor, Tensor]] = []
-        for place in context.layout.placements():
-            if semantic is not None and place.block.num_semantic:
-                part = place.semantic
-                pieces.append((semantic.keys[:, :, part], semantic.values[:, :, part]))
-            if geometric is not None and place.block.num_geometric:
-                part = place.geometric
-                pieces.append((geometric.keys[:, :, part], geometric.values[:, :, part]))
-        return pieces
+
+def _split(projections: Projections | None, sizes: list[int]) -> list[Projections | None]:
+    """The projections of each block; all None where there are none.
+
+    One split has one backward pass for all blocks, where slices would have one as large as all of them each.
+    """
+    if projections is None:
+        return [None] * len(sizes)
+    kinds = (projections.queries, projections.keys, projections.values)
+    return [Projections(*block) for block in zip(*(kind.split(sizes, dim=2) for kind in kinds), strict=True)]
 
 
 class Mixture(nn.Module):

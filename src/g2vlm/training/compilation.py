@@ -6,10 +6,10 @@ from g2vlm.model.network import G2VLM
 
 
 def compile_layers_(network: G2VLM) -> None:
-    """Compile, in place, what image tokens pass through; names and values of weights stay.
+    """Compile the layers of all towers and decoders, in place; names and values of weights stay.
 
-    Text is short and of many lengths, so that the semantic expert of each layer is left as it is: every new
-    length would be compiled anew.
+    Image tokens come in few numbers, and each gets code of its own. Text is of any length: the semantic
+    experts get code for all lengths.
     """
     for encoder in (network.geometric_encoder, network.semantic_encoder):
         if encoder is not None:
@@ -17,9 +17,9 @@ def compile_layers_(network: G2VLM) -> None:
                 layer.forward = torch.compile(layer.forward, dynamic=False)
     if network.mixture is not None:
         for layer in network.mixture.layers:  # type: ignore[union-attr]
-            expert = layer.geometric
-            expert.project = torch.compile(expert.project, dynamic=False)
-            expert.finish = torch.compile(expert.finish, dynamic=False)
+            for expert, dynamic in ((layer.geometric, False), (layer.semantic, True)):
+                expert.project = torch.compile(expert.project, dynamic=dynamic)
+                expert.finish = torch.compile(expert.finish, dynamic=dynamic)
     for head in (network.point_head, network.camera_head, network.global_point_head):
         if head is not None:
             for block in head.decoder.blocks:  # type: ignore[union-attr]

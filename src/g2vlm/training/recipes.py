@@ -67,14 +67,18 @@ def tiny_geometry() -> Recipe:
 def tiny_joint() -> Recipe:
     """Questions for the small model: the semantic expert and its encoder learn, geometry stays as it is."""
     phase = Phase(1, (World.FULL,), (1, 2, 4))
+    # Answers that say what was measured teach numbers, several tokens of them, not just a letter.
+    data = SyntheticData(phases=(phase,), num_rooms=24_000, questions_per_sample=6, reasoning_share=0.5)
     return Recipe(
         name="tiny-joint",
         stage=Stage.JOINT,
         start=FromCheckpoint("runs/tiny-geometry/model", g2vlm_tiny()),
-        data=SyntheticData(phases=(phase,), num_rooms=5000, questions_per_sample=4),
+        data=data,
         trained=from_scratch_groups(Stage.JOINT),
-        optimisation=Optimisation(steps=4000, learning_rate=1e-3, warmup=50, ema_decay=0.995),
-        batching=Batching(tokens=384, global_share=1.0),
+        optimisation=Optimisation(
+            steps=4000, learning_rate=1e-3, warmup=50, kind=OptimizerKind.MUON, ema_decay=0.995
+        ),
+        batching=Batching(tokens=768, global_share=1.0),
         rhythm=Rhythm(log_every=20, validate_every=250, validation_batches=8, save_every=100),
     )
 
@@ -90,15 +94,18 @@ def tiny_sr() -> Recipe:
 
 
 def tiny_geometry_and_language() -> Recipe:
-    """Like `tiny-joint`, with the geometry loss kept beside the answers (VG+CE)."""
+    """Like `tiny-joint`, with everything trained and the geometry loss kept beside the answers (VG+CE)."""
     base = tiny_joint()
-    data = SyntheticData(phases=(Phase(1, (World.FULL,), (2, 4), stride=3),), num_rooms=5000)
+    assert isinstance(base.data, SyntheticData)
+    phase = Phase(1, (World.FULL,), (1, 2, 4), GeometryLossWeights(normal=0.0), stride=3)
     return dataclasses.replace(
         base,
         name="tiny-vg-ce",
         stage=Stage.GEOMETRY_AND_LANGUAGE,
         trained=from_scratch_groups(Stage.GEOMETRY_AND_LANGUAGE),
-        data=data,
+        data=dataclasses.replace(base.data, phases=(phase,)),
+        matching=MatchingGuide(),
+        fast_heads=True,
     )
 
 

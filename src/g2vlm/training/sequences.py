@@ -51,9 +51,10 @@ class ViewSet:
 
 @dataclass(frozen=True)
 class _Branches:
-    """Questions with answers as padded token runs, as many and as long in every sample."""
+    """Questions with answers as padded token runs, as many in every sample."""
 
-    tokens: Int[Tensor, "batch questions length"]
+    runs: tuple[Int[Tensor, "batch _"], ...]
+    """One for each question, from the longest question of every sample to its shortest: little is padded."""
     num_before_answer: Int[Tensor, "batch questions"]
     num_all: Int[Tensor, "batch questions"]
 
@@ -104,22 +105,29 @@ class SequenceBuilder:
             branches = self._branches(dialogues)
             first = layout.semantic_positions.shape[-1]
             layout = _with_branches(layout, branches, builder.position)
-            token_ids = torch.cat([token_ids, branches.tokens.flatten(1)], dim=1)
+            token_ids = torch.cat([token_ids, *branches.runs], dim=1)
             slots = torch.cat([slots, torch.arange(first, layout.semantic_positions.shape[-1])])
             answers = _targets(branches, first)
         return ModelInputs(layout, token_ids, slots, Photographs(views.images), patches), answers
 
     def _branches(self, dialogues: Sequence[Sequence[QuestionAnswer]]) -> _Branches:
-        most = max(len(dialogue) for dialogue in dialogues)
-        encoded = [[self._encode(pair) for pair in dialogue] for dialogue in dialogues]
-        length = max(len(ids) for dialogue in encoded for ids, _ in dialogue)
-        tokens = torch.full((len(dialogues), most, length), self.padding)
-        before, complete = torch.zeros(2, len(dialogues), most, dtype=torch.long)
-        for i, dialogue in enumerate(encoded):
-            for j, (ids, start) in enumerate(dialogue):
-                tokens[i, j, : len(ids)] = torch.tensor(ids)
-                before[i, j], complete[i, j] = start, len(ids)
-        return _Branches(tokens, before, complete)
+        encoded = [
+            sorted((self._encode(pair) for pair in dialogue), key=lambda pair: -len(pair[0]))
+            for dialogue in dialogues
+        ]
+        most = max(len(dialogue) for dialogue in encoded)
+        before, complete = torch.zeros(2, len(encoded), most, dtype=torch.long)
+        runs = []
+        for j in range(most):
+            length = max(len(dialogue[j][0]) for dialogue in encoded if len(dialogue) > j)
+            run = torch.full((len(encoded), length), self.padding)
+            for i, dialogue in enumerate(encoded):
+                if len(dialogue) > j:
+                    ids, start = dialogue[j]
+                    run[i, : len(ids)] = torch.tensor(ids)
+                    before[i, j], complete[i, j] = start, len(ids)
+            runs.append(run)
+        return _Branches(tuple(runs), before, complete)
 
     def _encode(self, pair: QuestionAnswer) -> tuple[list[int], int]:
         """Tokens of question and answer as inference splits them, and how many stand before the answer."""
@@ -141,24 +149,27 @@ def _stacked(images: tuple[SemanticImages, ...]) -> SemanticPatches:
 
 def _with_branches(layout: Layout, branches: _Branches, position: int) -> Layout:
     """Append one causal block for each question, each hiding those before it."""
-    _, count, length = branches.tokens.shape
-    blocks = tuple(Block(length, 0, causal=True, num_hidden=i * length) for i in range(count))
-    run = torch.arange(position, position + length).repeat(count).expand(3, -1)
-    semantic = torch.cat([layout.semantic_positions, run], dim=1)
-    return Layout(layout.blocks + blocks, semantic, layout.geometric_positions)
+    blocks, positions, hidden = list(layout.blocks), [layout.semantic_positions], 0
+    for run in branches.runs:
+        length = run.shape[1]
+        blocks.append(Block(length, 0, causal=True, num_hidden=hidden))
+        positions.append(torch.arange(position, position + length).expand(3, -1))
+        hidden += length
+    return Layout(tuple(blocks), torch.cat(positions, dim=1), layout.geometric_positions)
 
 
 def _targets(branches: _Branches, first: int) -> AnswerTargets:
     """Every position but the last of a branch predicts the token after it."""
-    _, count, length = branches.tokens.shape
-    place = torch.arange(length - 1)
-    slots = first + torch.arange(count)[:, None] * length + place
-    follows = place + 1
-    is_answer = (follows >= branches.num_before_answer[..., None]) & (follows < branches.num_all[..., None])
+    slots, tokens, is_answer = [], [], []
+    for j, run in enumerate(branches.runs):
+        place = torch.arange(run.shape[1] - 1)
+        follows = place + 1
+        wanted = follows >= branches.num_before_answer[:, j, None]
+        is_answer.append(wanted & (follows < branches.num_all[:, j, None]))
+        slots.append(first + place)
+        tokens.append(run[:, 1:])
+        first += run.shape[1]
+    chosen = torch.cat(is_answer, dim=1)
     # Only places that predict an answer token somewhere in the batch need logits.
-    needed = is_answer.any(dim=0).flatten()
-    return AnswerTargets(
-        slots.flatten()[needed],
-        branches.tokens[:, :, 1:].flatten(1)[:, needed],
-        is_answer.flatten(1)[:, needed],
-    )
+    needed = chosen.any(dim=0)
+    return AnswerTargets(torch.cat(slots)[needed], torch.cat(tokens, dim=1)[:, needed], chosen[:, needed])
