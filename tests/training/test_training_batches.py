@@ -154,3 +154,25 @@ def test_no_zoom_draws_nothing():
     rng, other = np.random.default_rng(0), np.random.default_rng(0)
     assert reframed(pictures, 1.0, rng) is pictures
     assert rng.random() == other.random()
+
+
+def test_some_steps_leave_the_geometric_images_out(start, training_checkpoint):
+    recipe = small_recipe(
+        training_checkpoint, Stage.GEOMETRY_AND_LANGUAGE, batching=Batching(tokens=24, accumulate=2)
+    )
+    data = dataclasses.replace(recipe.data, semantic_only_share=0.5)
+    recipe = dataclasses.replace(recipe, data=data)
+    source = training_batches(recipe, start, None)
+    draws = [source.draw(index, np.random.default_rng(index)) for index in range(40)]
+    seen = [draw.has_geometric for draw in draws]
+    # All micro-batches of a step agree.
+    assert seen[::2] == seen[1::2]
+    assert 3 < sum(seen[::2]) < 17
+    batch = source[seen.index(False)]
+    assert batch.inputs.photographs is None
+    assert batch.geometry is None
+    assert batch.answers is not None
+    assert batch.inputs.layout.geometric_positions.shape[-1] == 0
+    assert source[seen.index(True)].inputs.photographs is not None
+    held_out = validation_batches(recipe, start, None)
+    assert all(held_out.draw(index, np.random.default_rng(index)).has_geometric for index in range(40))

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,8 @@ class Meter:
 
     def _reset(self) -> None:
         self._sums: defaultdict[str, float] = defaultdict(float)
-        self._steps = self._samples = self._tokens = 0
+        self._counts: Counter[str] = Counter()
+        self._samples = self._tokens = 0
         self._since = time.monotonic()
 
     def count(self, samples: int, tokens: int) -> None:
@@ -112,15 +113,15 @@ class Meter:
         self._tokens += tokens
 
     def add(self, terms: Mapping[str, float]) -> None:
-        """Take the results of an optimisation step."""
-        self._steps += 1
+        """Take the results of an optimisation step; not every step has all terms."""
+        self._counts.update(terms.keys())
         for name, value in terms.items():
             self._sums[name] += value
 
     def means(self) -> dict[str, float]:
         """Means since the last call, with samples and tokens a second of this process."""
         seconds = max(time.monotonic() - self._since, 1e-9)
-        means = {name: round(value / max(1, self._steps), 7) for name, value in self._sums.items()}
+        means = {name: round(value / self._counts[name], 7) for name, value in self._sums.items()}
         means["samples_per_s"] = round(self._samples / seconds, 2)
         means["tokens_per_s"] = round(self._tokens / seconds, 1)
         self._reset()

@@ -84,6 +84,9 @@ class SyntheticData:
     request_share: float = 0.2
     """In stages with language: share of batches whose prompt also asks to reconstruct the scene, as all of
     the released second stage did."""
+    semantic_only_share: float = 0.0
+    """In stages with language: share of steps that leave the geometric images out, so that one model shows
+    what they are worth."""
     num_rooms: int | None = None
     """Distinct rooms, visited again and again; None draws new ones for ever. With rooms that return, the
     trainer can keep their pictures on disk, which a slow machine needs."""

@@ -47,6 +47,8 @@ class ViewSet:
     """RGB in [0, 1]."""
     semantic: tuple[SemanticImages, ...] | None = None
     """One for each sample; None where no question is asked."""
+    has_geometric: bool = True
+    """Whether the geometric expert reads them too."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class SequenceBuilder:
         builder = SpanBuilder(self.frame).text(self.tokenizer.encode(_OPENINGS[opening]))
         patch = self.config.geometric_encoder.patch_size
         one_block = view_attention is ViewAttention.GLOBAL
-        builder.geometric_views(num_views, height // patch, width // patch, one_block=one_block)
+        if views.has_geometric:
+            builder.geometric_views(num_views, height // patch, width // patch, one_block=one_block)
         patches = None
         if views.semantic is not None:
             patches = _stacked(views.semantic)
@@ -108,7 +111,8 @@ class SequenceBuilder:
             token_ids = torch.cat([token_ids, *branches.runs], dim=1)
             slots = torch.cat([slots, torch.arange(first, layout.semantic_positions.shape[-1])])
             answers = _targets(branches, first)
-        return ModelInputs(layout, token_ids, slots, Photographs(views.images), patches), answers
+        photographs = Photographs(views.images) if views.has_geometric else None
+        return ModelInputs(layout, token_ids, slots, photographs, patches), answers
 
     def _branches(self, dialogues: Sequence[Sequence[QuestionAnswer]]) -> _Branches:
         encoded = [

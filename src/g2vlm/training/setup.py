@@ -92,7 +92,12 @@ def validation_batches(recipe: Recipe, start: Start, store: Path | None) -> Batc
         return None
     phase = Phase(1, (World.FULL,), (4,))
     data = dataclasses.replace(
-        recipe.data, phases=(phase,), augmentation=_UNCHANGED, language_prompts=0.0, num_rooms=1000
+        recipe.data,
+        phases=(phase,),
+        augmentation=_UNCHANGED,
+        language_prompts=0.0,
+        semantic_only_share=0.0,
+        num_rooms=1000,
     )
     batching = dataclasses.replace(recipe.batching, accumulate=1, global_share=1.0)
     held_out = dataclasses.replace(recipe, data=data, batching=batching, seed=0)

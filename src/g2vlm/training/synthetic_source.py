@@ -24,6 +24,9 @@ from g2vlm.training.sequences import Opening, QuestionAnswer, SequenceBuilder, V
 from g2vlm.training.stages import Stage
 from g2vlm.training.synthetic_questions import ask_about
 
+_SIGHT = 1
+"""Number of the random stream that leaves geometric images out."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -37,6 +40,8 @@ class Draw:
     """What is rendered."""
     view_attention: ViewAttention
     opening: Opening
+    has_geometric: bool
+    """Whether the geometric expert takes part."""
 
 
 class SyntheticSource:
@@ -75,7 +80,7 @@ class SyntheticSource:
             views, dialogues = self._asked(draw, pictures, images, rng)
         inputs, answers = self.builder.build(views, draw.opening, draw.view_attention, dialogues)
         geometry = None
-        if self.recipe.stage.has_geometry:
+        if self.recipe.stage.has_geometry and draw.has_geometric:
             valid = torch.ones_like(pictures.depth, dtype=torch.bool)
             geometry = GeometryTarget(pictures.points_world, valid, pictures.T_world_camera)
         return TrainingBatch(inputs, geometry, answers)
@@ -91,7 +96,7 @@ class SyntheticSource:
         semantic = tuple(prepare_semantic(_photos(sample), self.preparation) for sample in result.marked)
         # People hand over one set of photos: the geometric images mostly carry the markers too.
         seen = result.marked if rng.random() < self.data.marked_geometry else images
-        return ViewSet(seen, semantic), result.dialogues
+        return ViewSet(seen, semantic, draw.has_geometric), result.dialogues
 
     def draw(self, index: int, rng: np.random.Generator) -> Draw:
         """The choices of batch `index`."""
@@ -117,7 +122,15 @@ class SyntheticSource:
             ViewShape(rendered, height, width),
             ViewAttention.GLOBAL if one_block else ViewAttention.CAUSAL,
             opening,
+            self._has_geometric(index // recipe.batching.accumulate),
         )
+
+    def _has_geometric(self, step: int) -> bool:
+        """The same for all micro-batches of a step: processes that share weights must run the same layers."""
+        share = self.data.semantic_only_share
+        if not share or not self.recipe.stage.has_language:
+            return True
+        return bool(np.random.default_rng((self.recipe.seed, _SIGHT, step)).random() >= share)
 
     def _seeds(self, size: int, num_rooms: int | None, rng: np.random.Generator) -> tuple[int, ...]:
         first, end = self.split.value
