@@ -51,11 +51,10 @@ class PackedPlane:
         self._scale = scale
         self._zeros = torch.zeros(codes.shape[0], dtype=torch.int64)
 
-    def product(self, codes: Int8[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
-        """Integer product with rows of codes, times the scale of each output channel, in float32."""
-        out: Tensor = torch.ops.onednn.qlinear_pointwise(
-            codes, 1.0, 0, self._packed, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+    def product(self, codes: Int8[Tensor, "rows in"], step: float = 1.0) -> Float[Tensor, "rows out"]:
+        """Integer product with rows of codes, times `step` and each output channel's scale, in float32."""
+        given = (codes, step, 0, self._packed, self._scale, self._zeros)
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(*given, None, 1.0, 0, torch.float32, "none", [], "")
         return out
 
 
@@ -90,21 +89,21 @@ class IntegerLinear(nn.Module):
         return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
 
     def _one_row(self, row: Float[Tensor, " in"]) -> Float[Tensor, " out"]:
-        """The product of a single row: the same numbers with half as many small operations.
+        """The product of a single row in as few small operations as possible.
 
-        While one token is written, those take as long as reading the weight does.
+        While one token is written, those take as long as reading the weight does. Codes are cut off rather
+        than rounded, which saves three of them and one bit of fifteen.
         """
         low, high = row.aminmax()
         step = max(-float(low), float(high), 1e-30) / LARGEST
         scaled = row.float() * (1 / step)
-        coarse = scaled.round()
         # The rows after the two planes only fill up what the product wants; nobody reads their results.
         codes = torch.empty(FEWEST_ROWS, self.in_features, dtype=torch.int8)
-        codes[0] = coarse
-        codes[1] = scaled.sub_(coarse).mul_(FINE).round_()
-        both = self._coarse.product(codes)
-        total = torch.add(both[0], both[1], alpha=1 / FINE)
-        return total.mul_(step) if self.bias is None else torch.add(self.bias.float(), total, alpha=step)
+        codes[0] = scaled
+        codes[1] = scaled.frac_().mul_(LARGEST)
+        both = self._coarse.product(codes, step)
+        total = torch.add(both[0], both[1], alpha=1 / LARGEST)
+        return total if self.bias is None else total.add_(self.bias)
 
     def _multiply(self, rows: Float[Tensor, "rows in"], out: Float[Tensor, "rows out"]) -> None:
         """Write the product of some rows to `out`."""
