@@ -320,3 +320,15 @@ def test_a_checkpoint_trained_here_says_how_far_it_got(tmp_path):
     assert scene_options.training_status(tmp_path) == "half way"
     record.write_text("[")
     assert scene_options.training_status(tmp_path) == f"{record} cannot be read."
+
+
+@pytest.mark.parametrize("command", ["recon", "chat"])
+def test_unusable_photos_are_told_before_a_model_is_looked_for(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    words = ["--data_path", str(tmp_path), "--ckpt", str(tmp_path / "no-checkpoint")]
+    assert main([command, *words]) == 2
+    error = last_error(capsys)
+    assert "broken.png" in error
+    assert "no-checkpoint" not in error

@@ -343,3 +343,13 @@ def test_loading_says_nothing_when_all_is_well(tmp_path: Path, capfd: pytest.Cap
         load_photos(tmp_path)
         load_photos(write_video(tmp_path / "v.avi"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_photos_that_were_loaded_before_are_only_thinned():
+    pictures = [np.full((8, 8, 3), i, np.uint8) for i in range(5)]
+    loaded = load_photos(pictures)
+    assert load_photos(loaded) is loaded
+    assert load_photos(loaded, max_views=9) is loaded
+    thinned = load_photos(loaded, max_views=3)
+    assert thinned.photos == tuple(loaded.photos[i] for i in (0, 2, 4))
+    assert thinned.source == loaded.source

@@ -1,6 +1,7 @@
 """`g2vlm chat`: answers about photos or a video, streamed as they are generated."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +67,12 @@ def run(options: Options) -> int:
         options.check()
         sampling = options.sampling()
         target = None if options.save_path is None else require_writable(options.save_path)
-        source = options.source()
+        start = time.perf_counter()
+        photos = options.photos()
+        reading = {"read_s": time.perf_counter() - start}
         model = options.load_model()
-        loading = dict(model.timings)
-        say(f"reading {source}")
-        perception = model.perceive(
-            source, max_views=options.max_views, fit=options.fit, frames=options.frame_choice()
-        )
+        loading = add_timings(reading, model.timings)
+        perception = model.perceive(photos, fit=options.fit)
         seen = add_timings(loading, model.timings)
         say(format_timings(seen))
         if target is not None:

@@ -54,15 +54,14 @@ def run(options: Options) -> int:
     """Reconstruct, write the file, report."""
     with reserved_stdout() as out:
         target = require_writable(options.save_path)
-        source = options.source()
         if options.window is not None:
-            return _run_long(options, source, target, out)
+            return _run_long(options, options.source(), target, out)
+        start = time.perf_counter()
+        photos = options.photos()
+        reading = {"read_s": time.perf_counter() - start}
         model = options.load_model()
-        loading = dict(model.timings)
-        say(f"reading {source}")
-        scene = model.reconstruct(
-            source, max_views=options.max_views, fit=options.fit, frames=options.frame_choice()
-        )
+        loading = add_timings(reading, model.timings)
+        scene = model.reconstruct(photos, fit=options.fit)
         scene = options.finish(scene)
         scene.save(target)
         timings = add_timings(loading, model.timings)

@@ -11,7 +11,7 @@ import tyro
 from g2vlm.cli.terminal import progress_bar, say
 from g2vlm.errors import InputError, OutputError
 from g2vlm.inputs.geometric import Fit
-from g2vlm.inputs.photos import load_photos
+from g2vlm.inputs.photos import PhotoSet, load_photos
 from g2vlm.inputs.video import FrameChoice, FrameChoiceKind
 from g2vlm.model.config import ViewAttention
 from g2vlm.model.quantization import Quantization
@@ -55,6 +55,16 @@ class SceneOptions:
     """Frames per second with --frames rate."""
     json: bool = False
     """Print one JSON object to stdout and nothing else there."""
+
+    def photos(self) -> PhotoSet:
+        """The photos, read before a model is loaded: unusable ones are told at once.
+
+        Raises:
+            InputError: Nothing usable is there.
+        """
+        source = self.source()
+        say(f"reading {source}")
+        return load_photos(source, max_views=self.max_views, frames=self.frame_choice())
 
     def source(self) -> str:
         """Where the photos come from, defaults included; checked before a model is loaded.

@@ -33,9 +33,6 @@ __all__ = [
 PhotoItem = str | Path | Image.Image | np.ndarray
 """One photo: a file, or an image in memory."""
 
-PhotoSource = PhotoItem | Sequence[PhotoItem]
-"""Where photos may come from: a folder, pattern, file or video; an image or array in memory; a list."""
-
 _SPREAD = FrameChoice()
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _NAMED_IN_MESSAGE = 8
@@ -73,6 +70,11 @@ class PhotoSet:
     """For a video the number of every frame, counted from 0; none for photos."""
 
 
+PhotoSource = PhotoItem | Sequence[PhotoItem] | PhotoSet
+"""Where photos may come from: a folder, pattern, file or video; an image or array in memory; a list; or what
+`load_photos` returned before."""
+
+
 @dataclass(frozen=True)
 class _Candidate:
     """An input that may turn out to be a photo."""
@@ -98,7 +100,8 @@ def load_photos(
     Args:
         source: A folder (its photos in natural order: img2 before img10; hidden files are ignored, folders
             inside not searched), a glob pattern, one photo, one video, an image in memory, a (views, height,
-            width, channels) array, or a list of photo files and images in memory, kept in its order.
+            width, channels) array, or a list of photo files and images in memory, kept in its order. Photos
+            that this function returned before are only thinned.
         max_views: Upper limit on the number of views; of more, an evenly spread part is kept that includes
             the first and the last.
         frames: Which frames to take if the source is a video.
@@ -111,6 +114,8 @@ def load_photos(
     """
     if max_views is not None and max_views < 1:
         raise InputError(f"Expected a maximum of at least 1 view, got {max_views}.")
+    if isinstance(source, PhotoSet):
+        return _thinned(source, max_views)
     if not isinstance(source, str | Path):
         listing = _list_items(source)
     elif not str(source).strip():
@@ -134,6 +139,18 @@ def load_photos(
         message = f"Left out {len(skipped)} of the inputs in {listing.label}: {_describe(skipped)}."
         warnings.warn(message, SkippedInputWarning, stacklevel=2)
     return PhotoSet(_with_distinct_names(photos), skipped, listing.label)
+
+
+def _thinned(photos: PhotoSet, max_views: int | None) -> PhotoSet:
+    if max_views is None or len(photos.photos) <= max_views:
+        return photos
+    kept = evenly_spread(len(photos.photos), max_views)
+    indices = photos.frame_indices
+    return replace(
+        photos,
+        photos=tuple(photos.photos[i] for i in kept),
+        frame_indices=None if indices is None else tuple(indices[i] for i in kept),
+    )
 
 
 def natural_key(path: str | Path) -> tuple[object, ...]:
