@@ -33,7 +33,7 @@ def bench(*words: str) -> int:
 
 def test_everything_inside_this_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, history = tmp_path / "report.json", tmp_path / "history.jsonl"
-    only = ["--only", "limits,reconstruct,questions,decode,selection"]
+    only = ["--only", "limits,reconstruct,questions,decode,agreement,selection"]
     keep = ["--json", str(path), "--history", str(history), "--plot", str(tmp_path / "plot.svg")]
     assert bench(*only, *keep) == 0
     report = read_report(path)
@@ -43,6 +43,7 @@ def test_everything_inside_this_process(tmp_path: Path, capsys: pytest.CaptureFi
         Section.RECONSTRUCT,
         Section.QUESTIONS,
         Section.DECODE,
+        Section.AGREEMENT,
         Section.SELECTION,
     }
     assert all(figure.value > 0 for figure in report.figures)

@@ -2,19 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 
-import torch
-
+from g2vlm.bench.agreement import next_choices
 from g2vlm.bench.baselines import TransformersDecoder
 from g2vlm.bench.limits import bandwidth, stream_probes
 from g2vlm.bench.results import Better, Figure
-from g2vlm.bench.session import Session, read_photos
+from g2vlm.bench.session import Session
 from g2vlm.bench.timing import Timed, median, take_turns
 from g2vlm.bench.work import token_bytes
 from g2vlm.errors import InputError
 from g2vlm.inference.perception import Perception
-from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.model.int4 import GROUP_SIZES
-from g2vlm.model.network import G2VLM, Wants
 from g2vlm.model.quantization import Quantization
 
 QUESTIONS = tuple(
@@ -66,7 +63,7 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     limit = speed / token_bytes(mixture, middle, weight_bytes=width, memory_bytes=width)
     yield from _speeds(samples, limit, past)
     answers = {text: perception.ask(text, max_new_tokens=tokens).token_ids for text in QUESTIONS[:COMPARED]}
-    plain = _choices(session, session.model.network, answers)
+    plain = next_choices(session.model, session.perception_prompt(VIEWS), answers)
     for kind in quantized:
         stored = token_bytes(mixture, middle, weight_bytes=WEIGHT_BYTES[kind], memory_bytes=width)
         yield from _quantized_speeds(kind, samples, speed / stored)
@@ -117,30 +114,11 @@ def _agreement(
     session: Session, kind: Quantization, answers: Mapping[str, tuple[int, ...]], plain: list[int]
 ) -> Figure:
     """Next tokens that a smaller language side chooses as the full one does, after the same words."""
-    chosen = _choices(session, session.quantized_models[kind].network, answers)
+    chosen = next_choices(session.quantized_models[kind], session.perception_prompt(VIEWS), answers)
     same = 100.0 * sum(one == other for one, other in zip(plain, chosen, strict=True)) / len(plain)
     note = f"over {len(plain)} tokens of {len(answers)} answers; random weights make many near-ties"
     label = f"same next token, {kind.value}"
     return Figure(f"decode/{kind.value}_agreement", label, same, "%", Better.HIGHER, note=note)
-
-
-@torch.inference_mode()
-def _choices(session: Session, network: G2VLM, answers: Mapping[str, tuple[int, ...]]) -> list[int]:
-    """The likeliest token at every place of given answers, read in one pass each."""
-    prompts = PromptBuilder(session.model.tokenizer, session.sizes.config, session.device)
-    beginning = session.perception_prompt(VIEWS)
-    cache = read_photos(session, network, beginning, growing=True)
-    length, chosen = cache.length, []
-    for question, answer in answers.items():
-        before = prompts.question_ids(question)
-        ids = before + list(answer[:-1])
-        slots = torch.arange(len(before) - 1, len(ids), device=session.device)
-        inputs = prompts.text(ids, beginning.next_position).inputs
-        logits = network(inputs, Wants(logit_slots=slots), cache).logits
-        assert logits is not None
-        chosen.extend(logits[0].argmax(dim=-1).tolist())
-        cache.truncate(length)
-    return chosen
 
 
 def _long_answer(perception: Perception, tokens: int) -> str:

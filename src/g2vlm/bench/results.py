@@ -30,6 +30,8 @@ class Section(Enum):
     """First answer, follow-up, and recomputation as baseline."""
     DECODE = "decode"
     """Tokens per second, and transformers as baseline."""
+    AGREEMENT = "agreement"
+    """Next tokens of a trained checkpoint with a smaller language side."""
     SELECTION = "selection"
     """Reading fewer keys of other views, against the dense pass."""
     STITCHING = "stitching"

@@ -14,6 +14,7 @@ from PIL import Image
 from g2vlm.bench.presets import Preset, Sizes, sizes_of, synthetic_photos
 from g2vlm.bench.results import Section
 from g2vlm.bench.work import Pass
+from g2vlm.checkpoints.hub import BUNDLED_NAME
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
 from g2vlm.inference.pipeline import Model, load
@@ -44,6 +45,8 @@ class Plan:
     """Numbers of photos between which the growth of memory is fitted."""
     question_views: tuple[int, ...] = (8,)
     """Numbers of photos to ask about."""
+    trained: str = BUNDLED_NAME
+    """Checkpoint whose answers are compared between full and smaller language sides."""
     device: str = "auto"
     dtype: str = "auto"
     repeats: int = 5

@@ -6,6 +6,7 @@ from pathlib import Path
 from g2vlm.bench.presets import Preset
 from g2vlm.bench.results import Report, Section, read_report
 from g2vlm.bench.session import Plan
+from g2vlm.checkpoints.hub import BUNDLED_NAME
 from g2vlm.cli.terminal import Output, reserved_stdout, say
 from g2vlm.errors import InputError, OutputError
 
@@ -29,8 +30,10 @@ class Options:
     question_views: str = "8"
     """Numbers of photos to ask about."""
     only: str = ""
-    """Parts to measure: limits, load, reconstruct, questions, decode, memory, selection, stitching. All by
-    default."""
+    """Parts to measure: limits, load, reconstruct, questions, decode, memory, agreement, selection,
+    stitching. All by default."""
+    trained: str = BUNDLED_NAME
+    """Checkpoint whose next tokens are compared between full and smaller language sides (agreement)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: str = "auto"
@@ -81,6 +84,7 @@ def plan_of(options: Options) -> Plan:
         views=_counts("--views", options.views),
         memory_views=_counts("--memory_views", options.memory_views),
         question_views=_counts("--question_views", options.question_views),
+        trained=options.trained,
         device=options.device,
         dtype=options.dtype,
         repeats=options.repeats,
