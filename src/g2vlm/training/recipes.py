@@ -56,7 +56,7 @@ def tiny_geometry() -> Recipe:
         start=FromScratch(g2vlm_tiny()),
         data=data,
         trained=from_scratch_groups(Stage.GEOMETRY),
-        optimisation=Optimisation(steps=10_000, learning_rate=2e-3, kind=OptimizerKind.MUON, ema_decay=0.998),
+        optimisation=Optimisation(steps=7000, learning_rate=2e-3, kind=OptimizerKind.MUON, ema_decay=0.998),
         batching=Batching(tokens=1536, global_share=0.75),
         rhythm=Rhythm(log_every=20, validate_every=500, validation_batches=16, save_every=250),
         matching=MatchingGuide(),
@@ -106,7 +106,7 @@ def tiny_geometry_and_language() -> Recipe:
         data=dataclasses.replace(base.data, phases=(phase,), semantic_only_share=0.12),
         # Answers must not outweigh geometry in the expert that both train.
         optimisation=dataclasses.replace(
-            base.optimisation, steps=4500, learning_rate=1.5e-3, language_weight=0.3
+            base.optimisation, steps=2800, learning_rate=1.5e-3, language_weight=0.3
         ),
         batching=Batching(tokens=1024, global_share=0.85),
         matching=MatchingGuide(),
