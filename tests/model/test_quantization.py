@@ -93,19 +93,15 @@ def test_layers_without_whole_groups_do_not_fit():
     assert not fits_int4(layer(64, 40))
 
 
-@pytest.mark.parametrize("quantization", ["int8", "int4"])
-def test_quantized_model_answers_and_reconstructs_the_same_scene(tmp_path, quantization):
+@pytest.mark.parametrize(("quantization", "tolerance"), [("int8", 0.05), ("int4", 0.2)])
+def test_quantized_model_answers_and_reconstructs_nearly_the_same_scene(tmp_path, quantization, tolerance):
     folder = random_checkpoint(tmp_path)
     pictures = list(np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8))
     plain = g2vlm.load(folder, device="cpu", dtype="float32")
     small = g2vlm.load(folder, device="cpu", dtype="float32", quantization=quantization)
     scenes = [model.reconstruct(pictures) for model in (plain, small)]
-    if quantization == "int8":
-        np.testing.assert_allclose(scenes[0].views[1].depth, scenes[1].views[1].depth, rtol=0.05)
-    answers = [
-        model.perceive(pictures).ask("How far?", max_new_tokens=4).token_ids for model in (plain, small)
-    ]
-    assert len(answers[1]) > 0
+    np.testing.assert_allclose(scenes[1].views[1].depth, scenes[0].views[1].depth, rtol=tolerance)
+    assert len(small.perceive(pictures).ask("How far?", max_new_tokens=4).token_ids) > 0
     kinds = {type(module) for module in small.network.modules()}
     assert kinds & ({PackedInt4Linear} if quantization == "int4" else {IntegerLinear, Int8Linear})
     with pytest.raises(OutputError, match="without quantization"):

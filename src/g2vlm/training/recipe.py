@@ -135,7 +135,7 @@ class OptimizerKind(Enum):
     """Moments of every number, as the released training."""
     MUON = "muon"
     """Orthogonalised momentum for the matrices inside the towers (Muon), AdamW for all other weights: from
-    scratch about half as many steps for the same loss, each a tenth to a quarter slower on a CPU."""
+    scratch it needs fewer steps, each somewhat slower."""
 
 
 @dataclass(frozen=True)
