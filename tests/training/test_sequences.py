@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from small_runs import small_start
@@ -7,6 +8,7 @@ from g2vlm.inputs.semantic import SemanticImages
 from g2vlm.inputs.spans import TURN_END
 from g2vlm.model.config import ViewAttention
 from g2vlm.model.network import Wants
+from g2vlm.training.pointing import Pointer, Quote
 from g2vlm.training.sequences import Opening, QuestionAnswer, SequenceBuilder, ViewSet
 
 PAIRS = [
@@ -31,6 +33,11 @@ def views():
     return ViewSet(images, semantic)
 
 
+def build(builder, *arguments):
+    built = builder.build(*arguments)
+    return built.inputs, built.answers
+
+
 def one(views, i):
     return ViewSet(views.images[i : i + 1], views.semantic[i : i + 1])
 
@@ -44,14 +51,14 @@ def answer_logits(start, inputs, answers):
 def test_questions_side_by_side_equal_questions_alone(start, views, attention):
     builder = SequenceBuilder(start.tokenizer, start.network.config)
     dialogues = [PAIRS, PAIRS[::-1][:2]]
-    inputs, answers = builder.build(views, Opening.CHAT, attention, dialogues)
+    inputs, answers = build(builder, views, Opening.CHAT, attention, dialogues)
     logits = answer_logits(start, inputs, answers)
     together = [logits[i][answers.is_answer[i]] for i in range(2)]
     targets = [answers.tokens[i][answers.is_answer[i]] for i in range(2)]
     for i, dialogue in enumerate(dialogues):
         alone, alone_targets = [], []
-        for pair in sorted(dialogue, key=lambda pair: -len(builder._encode(pair)[0])):
-            single, wanted = builder.build(one(views, i), Opening.CHAT, attention, [[pair]])
+        for pair in sorted(dialogue, key=lambda pair: -len(builder._encode(pair).ids)):
+            single, wanted = build(builder, one(views, i), Opening.CHAT, attention, [[pair]])
             alone.append(answer_logits(start, single, wanted)[0][wanted.is_answer[0]])
             alone_targets.append(wanted.tokens[0][wanted.is_answer[0]])
         assert torch.equal(targets[i], torch.cat(alone_targets))
@@ -66,7 +73,7 @@ def test_a_question_does_not_see_the_others(start, views):
     for dialogue in (PAIRS, changed):
         # Equal padding, so that slots of the last question agree.
         padded = [*dialogue[:2], QuestionAnswer("x" * length[0], "1"), dialogue[2]]
-        inputs, answers = builder.build(one(views, 0), Opening.CHAT, ViewAttention.GLOBAL, [padded])
+        inputs, answers = build(builder, one(views, 0), Opening.CHAT, ViewAttention.GLOBAL, [padded])
         logits = answer_logits(start, inputs, answers)[0][answers.is_answer[0]]
         results.append(logits[-len(start.tokenizer.encode("3")) - 1 :])
     torch.testing.assert_close(*results)
@@ -75,7 +82,7 @@ def test_a_question_does_not_see_the_others(start, views):
 def test_training_sequence_is_the_inference_prompt(start, views):
     config, tokenizer = start.network.config, start.tokenizer
     builder = SequenceBuilder(tokenizer, config)
-    inputs, answers = builder.build(one(views, 0), Opening.CHAT, ViewAttention.GLOBAL, [PAIRS[:1]])
+    inputs, answers = build(builder, one(views, 0), Opening.CHAT, ViewAttention.GLOBAL, [PAIRS[:1]])
     prompts = PromptBuilder(tokenizer, config, torch.device("cpu"))
     beginning = prompts.chat_beginning(views.images[0], views.semantic[0], ViewAttention.GLOBAL)
     question = prompts.text(prompts.question_ids(PAIRS[0].question), beginning.next_position)
@@ -95,6 +102,67 @@ def test_training_sequence_is_the_inference_prompt(start, views):
 
 def test_padding_is_never_learned(start, views):
     builder = SequenceBuilder(start.tokenizer, start.network.config)
-    _, answers = builder.build(views, Opening.CHAT, ViewAttention.GLOBAL, [PAIRS, PAIRS[:1]])
+    _, answers = build(builder, views, Opening.CHAT, ViewAttention.GLOBAL, [PAIRS, PAIRS[:1]])
     assert int(answers.is_answer[1].sum()) == len(start.tokenizer.encode("A")) + 1
     assert not (answers.tokens[answers.is_answer] == builder.padding).any()
+
+
+def pointer(start, end, *, in_answer, seen):
+    """Words that should look at geometric token `seen` and at the semantic token of the same number."""
+    shown = np.arange(24) == seen, np.arange(8) == seen
+    return Pointer(start, end, in_answer, *shown)
+
+
+def test_pointers_reach_the_tokens_of_their_words(start, views):
+    builder = SequenceBuilder(start.tokenizer, start.network.config)
+    question, answer = "How far is the chair?", "The chair is 2.4 m away."
+    chair, said = question.index("chair") + 4, answer.index("chair") + 4
+    value = answer.index(" m away")
+    pair = QuestionAnswer(
+        question,
+        answer,
+        (
+            pointer(chair, chair + 1, in_answer=False, seen=3),
+            pointer(said, value, in_answer=True, seen=5),
+        ),
+    )
+    built = builder.build(views, Opening.CHAT, ViewAttention.GLOBAL, [[PAIRS[0], pair], [PAIRS[1]]])
+    targets, stream = built.pointing, built.inputs.layout.semantic_positions.shape[-1]
+    ids = torch.full((2, stream), -1)
+    ids[:, built.inputs.text_slots] = built.inputs.token_ids
+    wanted = targets.geometric[0].nonzero().tolist()
+    looking = {
+        seen: ids[0, [int(targets.slots[0, k]) for k, place in wanted if place == seen]] for seen in (3, 5)
+    }
+    assert start.tokenizer.decode(looking[3].tolist()).endswith("r")
+    assert start.tokenizer.decode(looking[5].tolist()).endswith(" is 2.4")
+    assert torch.equal(targets.semantic[0].nonzero(), targets.geometric[0].nonzero())
+    # The other sample has nothing to look at, and images are where no text stands.
+    assert not targets.geometric[1].any()
+    assert (ids[0, targets.image_slots] == -1).all()
+    assert len(targets.image_slots) == 2 * 4
+
+
+def test_quotes_are_chosen_by_the_token_before_them(start, views):
+    builder = SequenceBuilder(start.tokenizer, start.network.config)
+    question, answer = "Which side? A. left B. right", "So it is right. Answer: B"
+    listed = question.index("B. right")
+    quotes = (
+        Quote(answer.index("right"), answer.index("right") + 5, (listed, len(question))),
+        Quote(len(answer) - 1, len(answer), (listed, len(question))),
+    )
+    dialogues = [[PAIRS[1], QuestionAnswer(question, answer, quotes=quotes)], [PAIRS[0]]]
+    built = builder.build(views, Opening.CHAT, ViewAttention.GLOBAL, dialogues)
+    targets = built.pointing.quotes
+    ids = torch.full((2, built.inputs.layout.semantic_positions.shape[-1]), -1)
+    ids[:, built.inputs.text_slots] = built.inputs.token_ids
+    said = []
+    for slot, first, (begin, end) in zip(
+        targets.slots[0].tolist(), targets.question[0].tolist(), targets.source[0].tolist(), strict=True
+    ):
+        assert start.tokenizer.decode(ids[0, begin:end].tolist()).strip() == "B. right"
+        assert start.tokenizer.decode(ids[0, first:slot].tolist()).startswith("Which side?")
+        said.append(start.tokenizer.decode(ids[0, slot + 1 : slot + 2].tolist()))
+    assert "".join(said[:-1]).strip() == "right"
+    assert said[-1].strip() == "B"
+    assert (targets.source[1, :, 0] == targets.source[1, :, 1]).all()

@@ -32,6 +32,8 @@ class Request:
     num_views: int | None = None
     """Views of a scene; the benchmark's own number if None."""
     num_questions: int = 8
+    reasoned: bool = False
+    """Ask for what was measured before the answer, where the benchmark knows how."""
     world: World = World.FULL
     allow_train_seeds: bool = False
 
@@ -55,6 +57,7 @@ def _synthetic(request: Request) -> Benchmark:
         num_scenes=200 if request.num_scenes is None else request.num_scenes,
         num_views=4 if request.num_views is None else request.num_views,
         num_questions=request.num_questions,
+        reasoned=request.reasoned,
         world=request.world,
         allow_train_seeds=request.allow_train_seeds,
     )

@@ -43,7 +43,7 @@ from g2vlm.inputs.text import TextTokenizer
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
 from g2vlm.model.key_selection import KeySelection
-from g2vlm.model.network import G2VLM, Wants
+from g2vlm.model.network import G2VLM, SEMANTIC_VIEWS_PER_CHUNK, Wants
 from g2vlm.model.precision import Placement, Precision, choose_placement, keep_freed_memory
 from g2vlm.model.quantization import Quantization, is_replaced, quantize_language_, speed_up_heads_
 from g2vlm.scene.scene import Scene
@@ -244,8 +244,9 @@ class Model:
             self._require(CHAT_PARTS)
         photos, images = self._read(source, max_views, fit, frames, watch)
         height, width = images.pixels.shape[-2:]
-        require_memory(self.memory_plan(len(photos.photos), height, width), max_memory_bytes)
-        return self._perceive(photos, images, watch)
+        plan = self.memory_plan(len(photos.photos), height, width)
+        require_memory(plan, max_memory_bytes)
+        return self._perceive(photos, images, plan, watch)
 
     def memory_plan(self, num_views: int, height: int, width: int) -> MemoryPlan:
         """Size of the memory of a perception of views of a given size in pixels after resizing."""
@@ -255,24 +256,39 @@ class Model:
         return plan_memory(self.config, self._semantic_preparation(), size, text, dtype)
 
     @torch.inference_mode()
-    def _perceive(self, photos: PhotoSet, images: GeometricImages, watch: Stopwatch) -> Perception:
-        with watch.measure("read_s"):
-            patches = prepare_semantic(photos.photos, self._semantic_preparation())
+    def _perceive(
+        self, photos: PhotoSet, images: GeometricImages, plan: MemoryPlan, watch: Stopwatch
+    ) -> Perception:
         with watch.measure("forward_s"):
-            prompt = self._prompts.chat_beginning(images.pixels, patches, self.view_attention)
+            prompt = self._prompts.chat_photos(images.pixels, self.view_attention)
             cache = KeyValueCache(
                 CacheShape.of(self.config.mixture),
-                prompt.inputs.layout.num_tokens + QUESTION_HEADROOM,
+                plan.num_tokens,
                 dtype=self.placement.precision.dtype,
                 device=self.placement.device,
                 growing=True,
             )
             geometry = self.network(prompt.inputs, Wants(geometry=True), cache).geometry
+            position = self._perceive_semantic(photos, cache, prompt.next_position)
         with watch.measure("assemble_s"):
             scene = assemble_scene(geometry, images, photos.photos)
         self.timings = dict(watch.seconds)
-        memory = Memory(cache, prompt.next_position)
+        memory = Memory(cache, position)
         return Perception(self.network, self._prompts, scene, memory, self.timings)
+
+    def _perceive_semantic(self, photos: PhotoSet, cache: KeyValueCache, position: int) -> int:
+        """Add the semantic images to a memory, some views at a time; returns the position after them.
+
+        Each sees the ones before it only, so that passes of a few views compute what one of all would, in
+        memory that does not grow with their number.
+        """
+        preparation = self._semantic_preparation()
+        for start in range(0, len(photos.photos), SEMANTIC_VIEWS_PER_CHUNK):
+            chosen = photos.photos[start : start + SEMANTIC_VIEWS_PER_CHUNK]
+            prompt = self._prompts.semantic_views(prepare_semantic(chosen, preparation), position)
+            self.network(prompt.inputs, Wants(), cache)
+            position = prompt.next_position
+        return position
 
     def _read(
         self,

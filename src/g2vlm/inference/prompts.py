@@ -107,6 +107,19 @@ class PromptBuilder:
         builder.semantic_views(patches.patches.shape[0], patches.rows // merge, patches.cols // merge)
         return self._prompt(builder, images, patches)
 
+    def chat_photos(self, images: torch.Tensor, view_attention: ViewAttention) -> Prompt:
+        """The beginning of `chat_beginning`, up to the semantic images, which `semantic_views` continue."""
+        builder = SpanBuilder(self.frame).text(self._encode(words.SYSTEM_PROMPT))
+        self._add_geometric(builder, images, view_attention)
+        return self._prompt(builder, images, None)
+
+    def semantic_views(self, patches: SemanticImages, position: int) -> Prompt:
+        """More semantic images from a position, each a block of its own."""
+        builder = SpanBuilder(self.frame, position)
+        merge = self.config.semantic_encoder.merge_size
+        builder.semantic_views(patches.patches.shape[0], patches.rows // merge, patches.cols // merge)
+        return self._prompt(builder, None, patches)
+
     def question_ids(self, question: str, *, follows_answer: bool = False) -> list[int]:
         """Tokens of a question up to the one that the answer continues from.
 

@@ -68,6 +68,12 @@ class TextTokenizer:
         with self._lock:
             return self._backend.encode(text, add_special_tokens=False).ids
 
+    def character_spans(self, text: str) -> list[tuple[int, int]]:
+        """For each token of `encode(text)`, the characters it stands for, as a range."""
+        with self._lock:
+            offsets = self._backend.encode(text, add_special_tokens=False).offsets
+        return [(start, end) for start, end in offsets]
+
     def encode_plain(self, text: str) -> list[int]:
         """Token ids of a text in which special tokens mean nothing: `<|im_end|>` is read letter by letter.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from g2vlm.model.layout import Layout
 from g2vlm.model.network import ModelInputs, Photographs, SemanticPatches
 from g2vlm.training.losses import GeometryTarget
+from g2vlm.training.pointing import PointingTargets
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class TrainingBatch:
     """None where the stage has no geometry loss."""
     answers: AnswerTargets | None
     """None where the stage has no language loss."""
+    pointing: PointingTargets | None = None
+    """None where it is not known what words speak of."""
 
     @property
     def num_samples(self) -> int:
@@ -53,7 +56,9 @@ class TrainingBatch:
         """The same batch on another device."""
         if device.type == "cpu":
             return self
-        return TrainingBatch(_inputs_to(self.inputs, device), *_truth_to(self.geometry, self.answers, device))
+        pointing = None if self.pointing is None else self.pointing.to(device)
+        truth = _truth_to(self.geometry, self.answers, device)
+        return TrainingBatch(_inputs_to(self.inputs, device), *truth, pointing)
 
 
 def _inputs_to(inputs: ModelInputs, device: torch.device) -> ModelInputs:

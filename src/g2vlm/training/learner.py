@@ -13,8 +13,8 @@ from g2vlm.model.network import G2VLM
 from g2vlm.training.average import WeightAverage
 from g2vlm.training.compilation import compile_layers_
 from g2vlm.training.distributed import Processes, set_sharded_states, shard_, sharded_states, whole
+from g2vlm.training.guides import AttentionGuides
 from g2vlm.training.lora import add_lora_, freeze_all_but_lora_, merged_lora
-from g2vlm.training.matching import AttentionTap
 from g2vlm.training.optimizers import make_optimizers
 from g2vlm.training.recipe import Recipe
 from g2vlm.training.schedule import cosine_with_warmup
@@ -56,8 +56,10 @@ class Learner:
             shard_(self.network, device)
         if compiled:
             compile_layers_(self.network)
-        guided = recipe.matching is not None and recipe.stage.has_geometry
-        self.tap = AttentionTap(self.network, recipe.matching) if guided and recipe.matching else None
+        matching = recipe.matching if recipe.stage.has_geometry else None
+        pointing = recipe.pointing if recipe.stage.has_language else None
+        guided = matching is not None or pointing is not None
+        self.guides = AttentionGuides(self.network, matching, pointing) if guided else None
         every = dict(self.network.named_parameters())
         self.weights: dict[str, nn.Parameter] = {name: every[name] for name in names}
         self.optimizers = make_optimizers(self.weights, recipe.optimisation, fused=processes.count == 1)

@@ -13,10 +13,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from g2vlm.errors import InputError
-from g2vlm.model.mixture import ExpertLayer, Projections
-from g2vlm.model.network import G2VLM
-from g2vlm.model.rotary import Rotation
 from g2vlm.training.losses import GeometryTarget
 
 _CANDIDATE_STEP = 5
@@ -96,49 +92,3 @@ def matching_loss(
         scores = scores.unflatten(1, (views, patches)).unflatten(-1, (views, patches))
         chosen = F.log_softmax(scores, dim=-1).gather(-1, matches.patch[..., None]).squeeze(-1)
         return -torch.where(matches.found, chosen, 0.0).sum() / matches.found.sum().clamp_min(1)
-
-
-class AttentionTap:
-    """Hands out the queries and keys of guided layers after each pass of a network.
-
-    Args:
-        network: whose layers are listened to, from now on.
-        guide: which layers.
-
-    Raises:
-        InputError: the network has no such layer, or recomputes its layers in the backward pass.
-    """
-
-    def __init__(self, network: G2VLM, guide: MatchingGuide) -> None:
-        mixture = network.mixture
-        assert mixture is not None
-        count = len(mixture.layers)  # type: ignore[arg-type]
-        if any(not 0 <= layer < count for layer in guide.layers):
-            raise InputError(f"Expected guided layers from 0 to {count - 1}, got {guide.layers}.")
-        if mixture.checkpointing:
-            raise InputError("Expected no checkpointing beside guided attention: switch one of the two off.")
-        self.guide = guide
-        self._patch_size = network.config.geometric_encoder.patch_size
-        self._heard: dict[int, Projections] = {}
-        for index in guide.layers:
-            self._listen(index, mixture.layers[index].geometric)  # type: ignore[index, union-attr]
-
-    def _listen(self, index: int, expert: ExpertLayer) -> None:
-        project = expert.project
-
-        def listened(x: Tensor, rotation: Rotation) -> Projections:
-            projections = project(x, rotation)
-            if torch.is_grad_enabled():
-                self._heard[index] = projections
-            return projections
-
-        expert.project = listened  # type: ignore[method-assign]
-
-    def loss(self, target: GeometryTarget) -> Float[Tensor, ""]:
-        """Mean matching loss of the guided layers in the last pass, which it forgets."""
-        matches = patch_matches(target, self._patch_size)
-        losses = [
-            matching_loss(heard.queries[:, 0], heard.keys[:, 0], matches) for heard in self._heard.values()
-        ]
-        self._heard.clear()
-        return torch.stack(losses).mean()

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from g2vlm.model.network import GeometryPrediction, Outputs, Wants
 from g2vlm.training import losses
 from g2vlm.training.batches import AnswerTargets, TrainingBatch
+from g2vlm.training.guides import AttentionGuides
 from g2vlm.training.losses import GeometryLossWeights
-from g2vlm.training.matching import AttentionTap
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ def batch_loss(
     weights: GeometryLossWeights,
     language_weight: float = 1.0,
     stride: int = 1,
-    tap: AttentionTap | None = None,
+    guides: AttentionGuides | None = None,
 ) -> BatchLoss:
     """Run the network on a batch and compare.
 
@@ -38,7 +38,7 @@ def batch_loss(
         weights: constants of the geometry loss.
         language_weight: factor of the language loss.
         stride: the geometry loss looks at every `stride`-th pixel of every `stride`-th row only.
-        tap: listens to the attention that is guided, where the recipe guides any.
+        guides: the losses of guided attention, where the recipe guides any.
     """
     wants = Wants(
         geometry=batch.geometry is not None,
@@ -55,15 +55,15 @@ def batch_loss(
         total = total + loss.total
         for name in ("local", "global_", "normal", "translation", "rotation"):
             terms[name.rstrip("_")] = getattr(loss, name).detach()
-        if tap is not None:
-            matching = tap.loss(batch.geometry)
-            total = total + tap.guide.weight * matching
-            terms["matching"] = matching.detach()
     if batch.answers is not None:
         assert outputs.logits is not None
         language = _language_loss(outputs.logits, batch.answers)
         total = total + language_weight * language
         terms["language"] = language.detach()
+    if guides is not None:
+        for name, (weight, loss_) in guides.losses(batch).items():
+            total = total + weight * loss_
+            terms[name] = loss_.detach()
     return BatchLoss(total, {"loss": total.detach(), **terms})
 
 

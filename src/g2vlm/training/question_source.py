@@ -52,13 +52,13 @@ class QuestionFileSource:
                 prepare_geometric(photos, width=self.builder.config.image_width, patch=patch).pixels
             )
             semantic.append(prepare_semantic(photos, self.preparation))
-        inputs, answers = self.builder.build(
+        built = self.builder.build(
             ViewSet(torch.stack(images), tuple(semantic)),
             Opening.CHAT,
             ViewAttention.GLOBAL if one_block else ViewAttention.CAUSAL,
             [[QuestionAnswer(turn.question, turn.answer) for turn in c.turns] for c in chosen],
         )
-        return TrainingBatch(inputs, None, answers)
+        return TrainingBatch(built.inputs, None, built.answers)
 
     def _shape(self, conversation: Conversation) -> _Shape:
         """Views, height and width of the geometric images, from the first file's header."""

@@ -12,6 +12,7 @@ from g2vlm.model.precision import Precision
 from g2vlm.training.augmentation import Augmentation
 from g2vlm.training.losses import GeometryLossWeights
 from g2vlm.training.matching import MatchingGuide
+from g2vlm.training.pointing import PointingGuide
 from g2vlm.training.stages import Group, Stage
 
 
@@ -207,6 +208,8 @@ class Recipe:
     otherwise take a third of a step, to TF32 on a GPU."""
     matching: MatchingGuide | None = None
     """Guides attention between views beside the geometry loss."""
+    pointing: PointingGuide | None = None
+    """Guides the attention of words beside the language loss, where it is known what they speak of."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     seed: int = 0

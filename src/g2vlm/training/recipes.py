@@ -14,6 +14,7 @@ from g2vlm.model.initialisation import BridgeStart, Initialisation
 from g2vlm.model.precision import Precision
 from g2vlm.training.losses import GeometryLossWeights
 from g2vlm.training.matching import MatchingGuide
+from g2vlm.training.pointing import PointingGuide
 from g2vlm.training.recipe import (
     Batching,
     FromCheckpoint,
@@ -68,7 +69,7 @@ def tiny_joint() -> Recipe:
     """Questions for the small model: the semantic expert and its encoder learn, geometry stays as it is."""
     phase = Phase(1, (World.FULL,), (1, 2, 4))
     # Answers that say what was measured teach numbers, several tokens of them, not just a letter.
-    data = SyntheticData(phases=(phase,), num_rooms=24_000, questions_per_sample=6, reasoning_share=0.5)
+    data = SyntheticData(phases=(phase,), num_rooms=24_000, questions_per_sample=8, reasoning_share=0.7)
     return Recipe(
         name="tiny-joint",
         stage=Stage.JOINT,
@@ -80,6 +81,7 @@ def tiny_joint() -> Recipe:
         ),
         batching=Batching(tokens=768, global_share=1.0),
         rhythm=Rhythm(log_every=20, validate_every=250, validation_batches=8, save_every=100),
+        pointing=PointingGuide(),
     )
 
 
@@ -103,10 +105,10 @@ def tiny_geometry_and_language() -> Recipe:
         name="tiny-vg-ce",
         stage=Stage.GEOMETRY_AND_LANGUAGE,
         trained=from_scratch_groups(Stage.GEOMETRY_AND_LANGUAGE),
-        data=dataclasses.replace(base.data, phases=(phase,), semantic_only_share=0.12),
+        data=dataclasses.replace(base.data, phases=(phase,), semantic_only_share=0.12, marked_geometry=0.95),
         # Answers must not outweigh geometry in the expert that both train.
         optimisation=dataclasses.replace(
-            base.optimisation, steps=2800, learning_rate=1.5e-3, language_weight=0.3
+            base.optimisation, steps=2800, learning_rate=1.5e-3, language_weight=1.0
         ),
         batching=Batching(tokens=1024, global_share=0.85),
         matching=MatchingGuide(),

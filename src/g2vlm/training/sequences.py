@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,6 +19,7 @@ from g2vlm.model.config import G2VLMConfig, ViewAttention
 from g2vlm.model.layout import Block, Layout
 from g2vlm.model.network import ModelInputs, Photographs, SemanticPatches
 from g2vlm.training.batches import AnswerTargets
+from g2vlm.training.pointing import Pointer, PointingTargets, Quote, QuoteTargets
 
 
 class Opening(Enum):
@@ -37,6 +39,10 @@ class QuestionAnswer:
 
     question: str
     answer: str
+    pointers: tuple[Pointer, ...] = ()
+    """What words of both speak of, where that is known."""
+    quotes: tuple[Quote, ...] = ()
+    """Words of the answer that repeat words of the question, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,33 @@ class _Branches:
     """One for each question, from the longest question of every sample to its shortest: little is padded."""
     num_before_answer: Int[Tensor, "batch questions"]
     num_all: Int[Tensor, "batch questions"]
+    pointers: tuple[tuple[tuple[int, int, Pointer], ...], ...]
+    """Of every sample: number of the run, place in it, and where that token should look."""
+    quotes: tuple[tuple[tuple[int, int, int, int], ...], ...]
+    """Of every sample: number of the run, place in it, and the range of the run to look at."""
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A question with its answer as tokens."""
+
+    ids: list[int]
+    num_before_answer: int
+    pointers: list[tuple[int, Pointer]]
+    """Tokens that should look somewhere."""
+    quotes: list[tuple[int, int, int]]
+    """Tokens that should look at a range of tokens of the question."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """What the network is fed, and what of it is learned."""
+
+    inputs: ModelInputs
+    answers: AnswerTargets | None
+    """None without questions."""
+    pointing: PointingTargets | None
+    """None where no question says what it speaks of."""
 
 
 class SequenceBuilder:
@@ -76,7 +109,7 @@ class SequenceBuilder:
         opening: Opening,
         view_attention: ViewAttention,
         dialogues: Sequence[Sequence[QuestionAnswer]] = (),
-    ) -> tuple[ModelInputs, AnswerTargets | None]:
+    ) -> "Sequences":
         """Lay out one batch.
 
         Args:
@@ -86,8 +119,6 @@ class SequenceBuilder:
             dialogues: questions of every sample; each question sees the photos and itself alone, so that one
                 pass over the photos serves them all.
 
-        Returns:
-            The inputs, and what the language loss compares (None without questions).
         """
         batch, num_views, _, height, width = views.images.shape
         builder = SpanBuilder(self.frame).text(self.tokenizer.encode(_OPENINGS[opening]))
@@ -103,7 +134,7 @@ class SequenceBuilder:
         layout = layout_of(builder.spans)
         ids, slots = text_of(builder.spans)
         token_ids = ids.expand(batch, -1)
-        answers = None
+        answers = pointing = None
         if dialogues:
             branches = self._branches(dialogues)
             first = layout.semantic_positions.shape[-1]
@@ -111,33 +142,59 @@ class SequenceBuilder:
             token_ids = torch.cat([token_ids, *branches.runs], dim=1)
             slots = torch.cat([slots, torch.arange(first, layout.semantic_positions.shape[-1])])
             answers = _targets(branches, first)
+            pointing = _pointing(branches, first, slots, layout.geometric_positions.shape[-1])
         photographs = Photographs(views.images) if views.has_geometric else None
-        return ModelInputs(layout, token_ids, slots, photographs, patches), answers
+        return Sequences(ModelInputs(layout, token_ids, slots, photographs, patches), answers, pointing)
 
     def _branches(self, dialogues: Sequence[Sequence[QuestionAnswer]]) -> _Branches:
         encoded = [
-            sorted((self._encode(pair) for pair in dialogue), key=lambda pair: -len(pair[0]))
+            sorted((self._encode(pair) for pair in dialogue), key=lambda pair: -len(pair.ids))
             for dialogue in dialogues
         ]
         most = max(len(dialogue) for dialogue in encoded)
         before, complete = torch.zeros(2, len(encoded), most, dtype=torch.long)
         runs = []
         for j in range(most):
-            length = max(len(dialogue[j][0]) for dialogue in encoded if len(dialogue) > j)
+            length = max(len(dialogue[j].ids) for dialogue in encoded if len(dialogue) > j)
             run = torch.full((len(encoded), length), self.padding)
             for i, dialogue in enumerate(encoded):
                 if len(dialogue) > j:
-                    ids, start = dialogue[j]
+                    ids = dialogue[j].ids
                     run[i, : len(ids)] = torch.tensor(ids)
-                    before[i, j], complete[i, j] = start, len(ids)
+                    before[i, j], complete[i, j] = dialogue[j].num_before_answer, len(ids)
             runs.append(run)
-        return _Branches(tuple(runs), before, complete)
+        pointers = tuple(
+            tuple((j, place, pointer) for j, run in enumerate(dialogue) for place, pointer in run.pointers)
+            for dialogue in encoded
+        )
+        quotes = tuple(
+            tuple((j, *quote) for j, run in enumerate(dialogue) for quote in run.quotes)
+            for dialogue in encoded
+        )
+        return _Branches(tuple(runs), before, complete, pointers, quotes)
 
-    def _encode(self, pair: QuestionAnswer) -> tuple[list[int], int]:
-        """Tokens of question and answer as inference splits them, and how many stand before the answer."""
+    def _encode(self, pair: QuestionAnswer) -> "_Encoded":
+        """Question and answer as inference splits them."""
         encode = self.tokenizer.encode
-        question = encode(pair.question + words.QUESTION_END) + encode(words.ANSWER_START)
-        return [*question, *encode(pair.answer), self.tokenizer.token_id(words.TURN_END)], len(question)
+        asked = pair.question + words.QUESTION_END
+        question = encode(asked) + encode(words.ANSWER_START)
+        ids = [*question, *encode(pair.answer), self.tokenizer.token_id(words.TURN_END)]
+        looks: list[tuple[int, Pointer]] = []
+        quotes: list[tuple[int, int, int]] = []
+        if pair.pointers or pair.quotes:
+            spans = [self.tokenizer.character_spans(text) for text in (asked, pair.answer)]
+            for pointer in pair.pointers:
+                start = len(question) if pointer.in_answer else 0
+                within = _tokens_within(spans[pointer.in_answer], pointer.start, pointer.end)
+                looks += [(start + k, pointer) for k in within]
+            for quote in pair.quotes:
+                source = _tokens_within(spans[0], *quote.source)
+                # A word is chosen by the token before it.
+                quotes += [
+                    (len(question) + k - 1, source[0], source[-1] + 1)
+                    for k in _tokens_within(spans[1], quote.start, quote.end)
+                ]
+        return _Encoded(ids, len(question), looks, quotes)
 
 
 _OPENINGS = {
@@ -177,3 +234,55 @@ def _targets(branches: _Branches, first: int) -> AnswerTargets:
     # Only places that predict an answer token somewhere in the batch need logits.
     needed = chosen.any(dim=0)
     return AnswerTargets(torch.cat(slots)[needed], torch.cat(tokens, dim=1)[:, needed], chosen[:, needed])
+
+
+def _tokens_within(spans: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
+    """Tokens that share a character with a range."""
+    return [k for k, (begin, stop) in enumerate(spans) if begin < end and stop > start]
+
+
+def _quotes(branches: _Branches, starts: Sequence[int]) -> QuoteTargets:
+    """At which words of their questions tokens should look; `starts` are the places of the questions."""
+    most = max(len(quotes) for quotes in branches.quotes)
+    slots, question = np.zeros((2, len(branches.quotes), most), dtype=np.int64)
+    source = np.zeros((len(branches.quotes), most, 2), dtype=np.int64)
+    for i, quotes in enumerate(branches.quotes):
+        for k, (j, place, begin, end) in enumerate(quotes):
+            slots[i, k], question[i, k] = starts[j] + place, starts[j]
+            source[i, k] = starts[j] + begin, starts[j] + end
+    return QuoteTargets(*(torch.from_numpy(array) for array in (slots, question, source)))
+
+
+def _pointing(
+    branches: _Branches, first: int, text_slots: Tensor, num_geometric: int
+) -> PointingTargets | None:
+    """Where tokens of the questions should look.
+
+    `first` is the place of the first question, `num_geometric` the number of geometric tokens in front of it.
+    """
+    most = max(len(looks) for looks in branches.pointers)
+    if not most and not any(branches.quotes):
+        return None
+    is_image = torch.ones(first, dtype=torch.bool)
+    is_image[text_slots[text_slots < first]] = False
+    for looks in branches.pointers:
+        # Without geometric images in the batch, nobody asks for these.
+        num_geometric = len(looks[0][2].geometric) if looks else num_geometric
+    batch, starts = len(branches.pointers), [first]
+    for run in branches.runs:
+        starts.append(starts[-1] + run.shape[1])
+    slots = np.zeros((batch, most), dtype=np.int64)
+    geometric = np.zeros((batch, most, num_geometric), dtype=bool)
+    semantic = np.zeros((batch, most, int(is_image.sum())), dtype=bool)
+    for i, looks in enumerate(branches.pointers):
+        for k, (j, place, pointer) in enumerate(looks):
+            slots[i, k] = starts[j] + place
+            geometric[i, k], semantic[i, k] = pointer.geometric, pointer.semantic
+    return PointingTargets(
+        torch.from_numpy(slots),
+        torch.from_numpy(geometric),
+        torch.from_numpy(semantic),
+        is_image.nonzero()[:, 0],
+        first,
+        _quotes(branches, starts),
+    )

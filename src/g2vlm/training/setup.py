@@ -86,11 +86,12 @@ def training_batches(recipe: Recipe, start: Start, store: Path | None) -> BatchS
 def validation_batches(recipe: Recipe, start: Start, store: Path | None) -> BatchSource | None:
     """Batches of held-out rooms, whatever the phase of the curriculum; None for a user's own file.
 
-    Four views of rooms of the full world, unchanged pictures, the prompt of inference.
+    Rooms of the full world, unchanged pictures, the prompt of inference. Four views of each; where questions
+    are asked, one and two as well, since each number of views has questions of its own.
     """
     if not isinstance(recipe.data, SyntheticData):
         return None
-    phase = Phase(1, (World.FULL,), (4,))
+    phase = Phase(1, (World.FULL,), (1, 2, 4) if recipe.stage.has_language else (4,))
     data = dataclasses.replace(
         recipe.data,
         phases=(phase,),

@@ -1,6 +1,8 @@
 """Questions about rendered rooms, grouped so that one pass over the pictures serves several of them."""
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +12,19 @@ from torch import Tensor
 
 from g2vlm.data.questions.making import make_questions
 from g2vlm.data.questions.markers import draw_markers
-from g2vlm.data.questions.question import Marker, Question, QuestionFamily
+from g2vlm.data.questions.question import (
+    LETTERS,
+    REASONING_REQUEST,
+    Marker,
+    Question,
+    QuestionFamily,
+    Reference,
+)
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.world.layout import Room
 from g2vlm.training.pictures import Pictures
+from g2vlm.training.pointing import Pointer, Quote, shown_at
 from g2vlm.training.sequences import QuestionAnswer
-
-REASONING_REQUEST = " Think step by step."
-"""Added to questions whose answer states what was measured before it concludes."""
 
 ASKED_OF_ONE_VIEW = (
     QuestionFamily.POINT_DEPTH,
@@ -47,6 +54,7 @@ ASKED_OF_MORE_VIEWS = (
     QuestionFamily.COUNTING,
 )
 _TRIES_PER_QUESTION = 2
+_APART_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +65,25 @@ class AskedPictures:
     dialogues: tuple[tuple[QuestionAnswer, ...], ...]
 
 
+@dataclass(frozen=True)
+class Grids:
+    """Rows and columns of tokens into which each expert cuts a view."""
+
+    geometric: tuple[int, int]
+    semantic: tuple[int, int]
+
+
 def ask_about(
     pictures: Pictures,
     images: Float[Tensor, "batch views 3 height width"],
     rooms: Sequence[Room],
     asked: tuple[int, float],
     rng: np.random.Generator,
+    grids: Grids | None = None,
 ) -> AskedPictures:
     """Questions that take exactly the views of each sample.
 
-    All questions of a sample are asked about the same pictures, so at most one of them has markers.
+    All questions of a sample are asked about the same pictures, so they share the five colours of markers.
 
     Args:
         pictures: with the truth.
@@ -74,6 +91,7 @@ def ask_about(
         rooms: the room of each sample.
         asked: questions wanted of each sample, and the share of answers with reasoning.
         rng: source of the draws.
+        grids: of the image tokens that words should look at; None leaves that out.
     """
     count, reasoning_share = asked
     num_views = images.shape[1]
@@ -83,29 +101,80 @@ def ask_about(
         sample = _sample(pictures, i, room)
         stream = int(rng.integers(1, 2**30))
         made = make_questions(sample, count * _TRIES_PER_QUESTION, families=families, stream=stream)
-        chosen = _compatible(made, num_views, count)
-        markers: tuple[Marker, ...] = next((q.markers for q in chosen if q.markers), ())
-        marked.append(draw_markers(images[i], markers))
-        dialogues.append(tuple(_pair(q, rng.random() < reasoning_share) for q in chosen))
+        chosen = _compatible(made, (num_views, images.shape[-1]), count)
+        marked.append(draw_markers(images[i], [marker for q in chosen for marker in q.markers]))
+        instance = sample.instance.numpy()
+        dialogues.append(tuple(_pair(q, rng.random() < reasoning_share, instance, grids) for q in chosen))
     return AskedPictures(torch.stack(marked), tuple(dialogues))
 
 
-def _compatible(questions: Sequence[Question], num_views: int, count: int) -> list[Question]:
-    """Questions that show all views in order; at most one with markers."""
+def _compatible(questions: Sequence[Question], shape: tuple[int, int], count: int) -> list[Question]:
+    """Questions that show all views in order, whose markers differ in colour and do not touch.
+
+    `shape` is the number of views and the width of the pictures.
+    """
+    num_views, width = shape
     chosen: list[Question] = []
+    markers: list[Marker] = []
     for question in questions:
         if question.views != tuple(range(num_views)):
             continue
-        if question.markers and any(other.markers for other in chosen):
+        if any(_clash(marker, other, width) for marker in question.markers for other in markers):
             continue
         chosen.append(question)
+        markers += question.markers
     return chosen[:count]
 
 
-def _pair(question: Question, reasoned: bool) -> QuestionAnswer:
-    if reasoned:
-        return QuestionAnswer(question.text + REASONING_REQUEST, question.reasoned_answer)
-    return QuestionAnswer(question.text, question.answer)
+def _clash(marker: Marker, other: Marker, width: int) -> bool:
+    distance = math.dist((marker.u, marker.v), (other.u, other.v))
+    near = marker.view == other.view and distance < _APART_SHARE * width
+    return near or marker.colour is other.colour
+
+
+def _pair(question: Question, reasoned: bool, instance: np.ndarray, grids: Grids | None) -> QuestionAnswer:
+    text = question.text + (REASONING_REQUEST if reasoned else "")
+    answer = question.reasoned_answer if reasoned else question.answer
+    pointers: list[Pointer] = []
+    for reference in question.references if grids is not None else ():
+        assert grids is not None
+        shown = [shown_at(reference.places, instance, grid) for grid in (grids.geometric, grids.semantic)]
+        if not (shown[0].any() and shown[1].any()):
+            continue
+        for in_answer, words in ((False, text), (True, answer if reasoned else "")):
+            pointers += [
+                Pointer(start, end, in_answer, shown[0], shown[1])
+                for start, end in _looking(reference, words)
+            ]
+    quotes = tuple(_quotes(question, text, answer)) if grids is not None else ()
+    return QuestionAnswer(text, answer, tuple(pointers), quotes)
+
+
+def _quotes(question: Question, text: str, answer: str) -> Iterator[Quote]:
+    """The letter that an answer ends in, and before it the text of the choice."""
+    if not question.choices:
+        return
+    choice = question.choices[LETTERS.index(question.answer)]
+    listed = f" {question.answer}. {choice}"
+    start = text.rindex(listed) + 1
+    source = (start, start + len(listed) - 1)
+    yield Quote(len(answer) - len(question.answer), len(answer), source)
+    conclusion = f"So it is {choice}."
+    if conclusion in answer:
+        end = answer.index(conclusion) + len(conclusion) - 1
+        yield Quote(end - len(choice), end, source)
+
+
+def _looking(reference: Reference, words: str) -> Iterator[tuple[int, int]]:
+    """Ranges of characters whose tokens look at what a reference speaks of.
+
+    They are the end of its name, and all of its value but the last character, which predicts no measurement.
+    """
+    name, value = re.escape(reference.name), re.escape(reference.value)
+    for found in re.finditer(rf"\b{name}(?P<value>{value})?(?!\w)", words):
+        end_of_name = found.start() + len(reference.name)
+        stated = found["value"] or ""
+        yield end_of_name - 1, end_of_name + max(0, len(stated) - 1)
 
 
 def _sample(pictures: Pictures, i: int, room: Room) -> SceneSample:

@@ -12,7 +12,7 @@ from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape
 from g2vlm.data.world.layout import make_room
 from g2vlm.inputs.decode import Photo
-from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
+from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic, processed_size
 from g2vlm.model.config import ViewAttention
 from g2vlm.training.augmentation import augmented
 from g2vlm.training.batches import TrainingBatch
@@ -22,7 +22,7 @@ from g2vlm.training.pictures import Pictures, PictureStore, render_pictures
 from g2vlm.training.recipe import Recipe, SyntheticData, World
 from g2vlm.training.sequences import Opening, QuestionAnswer, SequenceBuilder, ViewSet
 from g2vlm.training.stages import Stage
-from g2vlm.training.synthetic_questions import ask_about
+from g2vlm.training.synthetic_questions import Grids, ask_about
 
 _SIGHT = 1
 """Number of the random stream that leaves geometric images out."""
@@ -78,12 +78,12 @@ class SyntheticSource:
         dialogues: tuple[tuple[QuestionAnswer, ...], ...] = ()
         if self.recipe.stage.has_language:
             views, dialogues = self._asked(draw, pictures, images, rng)
-        inputs, answers = self.builder.build(views, draw.opening, draw.view_attention, dialogues)
+        built = self.builder.build(views, draw.opening, draw.view_attention, dialogues)
         geometry = None
         if self.recipe.stage.has_geometry and draw.has_geometric:
             valid = torch.ones_like(pictures.depth, dtype=torch.bool)
             geometry = GeometryTarget(pictures.points_world, valid, pictures.T_world_camera)
-        return TrainingBatch(inputs, geometry, answers)
+        return TrainingBatch(built.inputs, geometry, built.answers, built.pointing)
 
     def _asked(
         self, draw: Draw, pictures: Pictures, images: Tensor, rng: np.random.Generator
@@ -92,11 +92,19 @@ class SyntheticSource:
         config = draw.world.config
         rooms = [make_room(seed, config) for seed in draw.seeds]
         asked = (self.data.questions_per_sample, self.data.reasoning_share)
-        result = ask_about(pictures, images, rooms, asked, rng)
+        grids = self._grids(draw.shape) if self.recipe.pointing is not None else None
+        result = ask_about(pictures, images, rooms, asked, rng, grids)
         semantic = tuple(prepare_semantic(_photos(sample), self.preparation) for sample in result.marked)
         # People hand over one set of photos: the geometric images mostly carry the markers too.
         seen = result.marked if rng.random() < self.data.marked_geometry else images
         return ViewSet(seen, semantic, draw.has_geometric), result.dialogues
+
+    def _grids(self, shape: ViewShape) -> Grids:
+        """How both experts cut a picture into tokens."""
+        patch, preparation = self.builder.config.geometric_encoder.patch_size, self.preparation
+        height, width = processed_size(preparation.side, preparation.side, preparation)
+        token = preparation.patch * preparation.merge
+        return Grids((shape.height // patch, shape.width // patch), (height // token, width // token))
 
     def draw(self, index: int, rng: np.random.Generator) -> Draw:
         """The choices of batch `index`."""

@@ -192,7 +192,7 @@ class Trainer:
             weights, stride = phase.weights, phase.stride
         with self._autocast():
             return batch_loss(
-                self.learner.network, batch, weights, settings.language_weight, stride, self.learner.tap
+                self.learner.network, batch, weights, settings.language_weight, stride, self.learner.guides
             )
 
     def _autocast(self) -> torch.autocast:

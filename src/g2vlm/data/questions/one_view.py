@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import permutations
 from typing import TypeVar
 
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import (
+    Marker,
     MarkerColour,
+    Place,
     Quantity,
     Question,
     QuestionFamily,
+    Reference,
     Topic,
+    at_marker,
     choice_question,
     quantity_question,
 )
@@ -75,7 +80,8 @@ def point_depth(seen: Observations, draws: Draws) -> Question | None:
     )
     quantity = Quantity(depth, "metres", (0.5, 7.0))
     measured = f"The depth at {name} is {quantity.written()} m."
-    topic = Topic(QuestionFamily.POINT_DEPTH, (view,), (dot,))
+    reference = Reference(f"{dot.colour.word} point", at_marker(dot), f" is {quantity.written()} m")
+    topic = Topic(QuestionFamily.POINT_DEPTH, (view,), (dot,), references=(reference,))
     return quantity_question(topic, draws, stem, measured, quantity)
 
 
@@ -107,10 +113,25 @@ def depth_order(seen: Observations, draws: Draws) -> Question | None:
         )
     )
     words = [colour.word for colour in colours]
-    listed = ", ".join(f"{word} {depth:.1f} m" for word, depth in zip(words, depths, strict=True))
+    listed, references = _listed_at(dots, depths)
     wrong = [word for k, word in enumerate(words) if k != right]
-    topic = Topic(QuestionFamily.DEPTH_ORDER, (view,), dots)
+    topic = Topic(QuestionFamily.DEPTH_ORDER, (view,), dots, references=references)
     return choice_question(topic, draws, stem, f"The depths are: {listed}.", words[right], wrong)
+
+
+def _listed_at(dots: Sequence[Marker], lengths_m: Sequence[float]) -> tuple[str, tuple[Reference, ...]]:
+    """Lengths by the colours of their dots, and what these words refer to."""
+    values = [f" {length:.1f} m" for length in lengths_m]
+    listed = ", ".join(f"{dot.colour.word}{value}" for dot, value in zip(dots, values, strict=True))
+    references = [
+        Reference(dot.colour.word, at_marker(dot), value) for dot, value in zip(dots, values, strict=True)
+    ]
+    return listed, tuple(references)
+
+
+def seen_in(views: Sequence[int], thing: SceneObject) -> tuple[Place, ...]:
+    """An object as a place in some views."""
+    return tuple(Place(view, instance=thing.instance) for view in views)
 
 
 def object_distance(seen: Observations, draws: Draws) -> Question | None:
@@ -132,11 +153,22 @@ def object_distance(seen: Observations, draws: Draws) -> Question | None:
         )
     )
     quantity = Quantity(distance, "metres", (0.35, 7.0))
+    places = [_where(seen, view, thing) for thing in (first, second)]
     measured = (
-        f"The {first.label} is {seen.distance(view, first):.1f} m from the camera, the {second.label} "
-        f"{seen.distance(view, second):.1f} m. They are {quantity.written()} m apart."
+        f"The {first.label}{places[0]}, the {second.label}{places[1]}. They are {quantity.written()} m apart."
     )
-    return quantity_question(Topic(QuestionFamily.OBJECT_DISTANCE, (view,)), draws, stem, measured, quantity)
+    references = tuple(
+        Reference(thing.label, seen_in((view,), thing), place)
+        for thing, place in zip((first, second), places, strict=True)
+    )
+    topic = Topic(QuestionFamily.OBJECT_DISTANCE, (view,), references=references)
+    return quantity_question(topic, draws, stem, measured, quantity)
+
+
+def _where(seen: Observations, view: int, thing: SceneObject) -> str:
+    """Where an object is on the plan of the camera that sees it."""
+    x, _, z = seen.in_camera(view, thing.centre_m)
+    return f" is {z:.1f} m ahead and {abs(x):.1f} m {'left' if x < 0 else 'right'}"
 
 
 def camera_distance(seen: Observations, draws: Draws) -> Question | None:
@@ -156,8 +188,12 @@ def camera_distance(seen: Observations, draws: Draws) -> Question | None:
         )
     )
     _, _, z = seen.in_camera(view, thing.centre_m)
-    measured = f"The {thing.label} has depth {z:.1f} m. It is {quantity.written()} m from the camera."
-    return quantity_question(Topic(QuestionFamily.CAMERA_DISTANCE, (view,)), draws, stem, measured, quantity)
+    depth, distance = f" has depth {z:.1f} m", f" is {quantity.written()} m"
+    measured = f"The {thing.label}{depth}. It{distance} from the camera."
+    places = seen_in((view,), thing)
+    references = (Reference(thing.label, places, depth), Reference("It", places, distance))
+    topic = Topic(QuestionFamily.CAMERA_DISTANCE, (view,), references=references)
+    return quantity_question(topic, draws, stem, measured, quantity)
 
 
 def relative_position(seen: Observations, draws: Draws) -> Question | None:
@@ -183,15 +219,18 @@ def _left_or_right(seen: Observations, view: int, draws: Draws) -> Question | No
             f"Is the {first.label} left or right of the {second.label}?",
         )
     )
-    measured = f"{_side(first, angles[0])} {_side(second, angles[1])}"
-    return choice_question(
-        Topic(QuestionFamily.RELATIVE_POSITION, (view,)), draws, stem, measured, correct, [wrong]
+    sides = [_side(angle) for angle in angles]
+    measured = f"The {first.label}{sides[0]}. The {second.label}{sides[1]}."
+    references = tuple(
+        Reference(thing.label, seen_in((view,), thing), side) for thing, side in zip(pair, sides, strict=True)
     )
+    topic = Topic(QuestionFamily.RELATIVE_POSITION, (view,), references=references)
+    return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
-def _side(thing: SceneObject, angle_rad: float) -> str:
+def _side(angle_rad: float) -> str:
     degrees = round(math.degrees(angle_rad))
-    return f"The {thing.label} is {abs(degrees)} degrees to the {'left' if degrees < 0 else 'right'}."
+    return f" is {abs(degrees)} degrees to the {'left' if degrees < 0 else 'right'}"
 
 
 def _two_marked(
@@ -223,10 +262,8 @@ def _above_or_below(seen: Observations, view: int, draws: Draws) -> Question | N
             f"Is the middle of {one} higher or lower than the middle of {other}?",
         )
     )
-    measured = (
-        f"The {first.label} has its centre {heights[0]:.1f} m above the floor, the {second.label} "
-        f"{heights[1]:.1f} m."
-    )
+    listed, references = _listed_at(topic.markers, heights)
+    topic, measured = replace(topic, references=references), f"The heights are: {listed}."
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
@@ -246,9 +283,8 @@ def _nearer_or_farther(seen: Observations, view: int, draws: Draws) -> Question 
             f"Compared with {other}, is {one} nearer or farther, measured to the centres?",
         )
     )
-    measured = (
-        f"The {first.label} is {distances[0]:.1f} m from the camera, the {second.label} {distances[1]:.1f} m."
-    )
+    listed, references = _listed_at(topic.markers, distances)
+    topic, measured = replace(topic, references=references), f"The distances are: {listed}."
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
@@ -277,7 +313,7 @@ def size_comparison(seen: Observations, draws: Draws) -> Question | None:
             f"Each dot marks an object. Which object is {dimension}?",
         )
     )
-    listed = ", ".join(f"{thing.label} {size:.1f} m" for thing, size in zip(things, sizes, strict=True))
+    listed, references = _listed_at(dots, sizes)
     wrong = [word for k, word in enumerate(words) if k != right]
-    topic = Topic(QuestionFamily.SIZE_COMPARISON, (view,), dots)
+    topic = Topic(QuestionFamily.SIZE_COMPARISON, (view,), dots, references=references)
     return choice_question(topic, draws, stem, f"The sizes are: {listed}.", words[right], wrong)

@@ -7,6 +7,8 @@ from enum import Enum
 from g2vlm.data.world.draws import Draws
 
 LETTERS = "ABCD"
+REASONING_REQUEST = " Think step by step."
+"""Added to questions whose answer states what was measured before it concludes."""
 
 
 class QuestionFamily(Enum):
@@ -80,6 +82,31 @@ class Marker:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A part of a view; with neither of the two below, all of it."""
+
+    view: int
+    """Index of the view in the sample."""
+    instance: int | None = None
+    """Number of an object: wherever the view shows it."""
+    pixel: tuple[int, int] | None = None
+    """Column and row of one surface point."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Words that speak of something the views show; training may point the attention of these words there."""
+
+    name: str
+    """Words of the question or of its reasoning, wherever they stand, such as "red chair" or "view 2"."""
+    places: tuple[Place, ...]
+    """Where it is seen."""
+    value: str = ""
+    """What follows the name where the reasoning states something measured there, such as " is 2.4 m away":
+    those words are read off the same places."""
+
+
+@dataclass(frozen=True)
 class Question:
     """A question about some views of a sample, with its answer."""
 
@@ -98,6 +125,8 @@ class Question:
     markers: tuple[Marker, ...] = ()
     needs_multiple_views: bool = False
     """Whether no single view of `views` is enough."""
+    references: tuple[Reference, ...] = ()
+    """What the words of the question and of its reasoning speak of."""
 
     @property
     def reasoned_answer(self) -> str:
@@ -113,6 +142,9 @@ class Topic:
     views: tuple[int, ...]
     markers: tuple[Marker, ...] = ()
     needs_multiple_views: bool = False
+    references: tuple[Reference, ...] = ()
+    shows_answer: tuple[Place, ...] = ()
+    """Where the right choice can be read off, if it can."""
 
 
 def choice_question(
@@ -130,6 +162,9 @@ def choice_question(
     """
     choices = draws.shuffled([correct, *wrong])
     letter = LETTERS[choices.index(correct)]
+    conclusion, references = "So it is", topic.references
+    if topic.shows_answer:
+        references = (*references, Reference(conclusion, topic.shows_answer, f" {correct}"))
     listed = " ".join(f"{LETTERS[k]}. {choice}" for k, choice in enumerate(choices))
     return Question(
         family=topic.family,
@@ -137,10 +172,11 @@ def choice_question(
         text=f"{stem} {listed} Answer with the letter.",
         answer=letter,
         views=topic.views,
-        reasoning=f"{measured} So it is {correct}.",
+        reasoning=f"{measured} {conclusion} {correct}.",
         choices=tuple(choices),
         markers=topic.markers,
         needs_multiple_views=topic.needs_multiple_views,
+        references=references,
     )
 
 
@@ -157,6 +193,11 @@ class Quantity:
     def written(self, value: float | None = None) -> str:
         """The number (or another one of the same kind) as answers show it, without the unit."""
         return f"{self.value if value is None else value:.{self.decimals}f}"
+
+
+def at_marker(marker: Marker) -> tuple[Place, ...]:
+    """The place of a dot."""
+    return (Place(marker.view, pixel=(marker.u, marker.v)),)
 
 
 _RATIOS = (1.35, 1.7)
@@ -181,6 +222,7 @@ def quantity_question(topic: Topic, draws: Draws, stem: str, measured: str, quan
         reasoning=measured,
         markers=topic.markers,
         needs_multiple_views=topic.needs_multiple_views,
+        references=topic.references,
     )
 
 

@@ -1,18 +1,22 @@
 """Questions that take several views."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from g2vlm.data.questions.observations import Observations
-from g2vlm.data.questions.one_view import log_uniform, nearest_to
+from g2vlm.data.questions.one_view import log_uniform, nearest_to, seen_in
 from g2vlm.data.questions.question import (
     AnswerKind,
     MarkerColour,
+    Place,
     Quantity,
     Question,
     QuestionFamily,
+    Reference,
     Topic,
+    at_marker,
     choice_question,
     quantity_question,
 )
@@ -33,6 +37,16 @@ _DISTANCE_TRIES = 4
 
 def _all_views(seen: Observations) -> tuple[int, ...]:
     return tuple(range(seen.num_views))
+
+
+def _whole(views: Sequence[int]) -> tuple[Reference, ...]:
+    """All of each view, named as a question about these views counts them: from "view 1" on."""
+    return tuple(Reference(f"view {k}", (Place(view),)) for k, view in enumerate(views, start=1))
+
+
+def _things(seen: Observations, things: Sequence[SceneObject]) -> tuple[Reference, ...]:
+    """Objects by their names, in every view that shows them."""
+    return tuple(Reference(thing.label, seen_in(seen.views_showing(thing), thing)) for thing in things)
 
 
 def _two_views(seen: Observations, draws: Draws) -> tuple[int, int] | None:
@@ -82,7 +96,14 @@ def _how_many(seen: Observations, draws: Draws, noun: str, sure: list[SceneObjec
     )
     listed = ", ".join(f"a {thing.colour} one" for thing in sure)
     measured = f"There is {listed}: {count} in total."
-    topic = Topic(QuestionFamily.COUNTING, _all_views(seen), needs_multiple_views=count > most)
+    places = tuple(place for thing in sure for place in seen_in(seen.views_showing(thing), thing))
+    references = (Reference(plural, places), Reference("There is", places, f" {listed}: {count}"))
+    topic = Topic(
+        QuestionFamily.COUNTING,
+        _all_views(seen),
+        needs_multiple_views=count > most,
+        references=references,
+    )
     if draws.chance(0.5):
         return Question(
             family=topic.family,
@@ -92,6 +113,7 @@ def _how_many(seen: Observations, draws: Draws, noun: str, sure: list[SceneObjec
             views=topic.views,
             reasoning=measured,
             needs_multiple_views=topic.needs_multiple_views,
+            references=topic.references,
         )
     # The rank of the right number is drawn, so that the smallest choice is not a better guess than others.
     rank = draws.integer((0, min(3, count - 1)))
@@ -130,10 +152,16 @@ def which_view(seen: Observations, draws: Draws) -> Question | None:
                 f"The {thing.label} is visible in only one view. Which one?",
             )
         )
-        measured = (
-            f"The {thing.label} is {seen.distance(showing[0], thing):.1f} m from the camera that sees it."
+        distance = f" is {seen.distance(showing[0], thing):.1f} m"
+        measured = f"The {thing.label}{distance} from the camera that sees it."
+        places = seen_in(showing, thing)
+        topic = Topic(
+            QuestionFamily.WHICH_VIEW,
+            views,
+            needs_multiple_views=True,
+            references=(*_whole(views), Reference(thing.label, places, distance)),
+            shows_answer=places,
         )
-        topic = Topic(QuestionFamily.WHICH_VIEW, views, needs_multiple_views=True)
         return choice_question(topic, draws, stem, measured, correct, wrong)
     return None
 
@@ -182,8 +210,22 @@ def _correspondence(
         )
     )
     depths = [float(seen.depth[view, v, u]) for view, (u, v) in zip(views, (pixel, pixels[0]), strict=True)]
-    measured = f"The point has depth {depths[0]:.1f} m in view 1 and {depths[1]:.1f} m in view 2."
-    topic = Topic(QuestionFamily.CORRESPONDENCE, views, dots, needs_multiple_views=True)
+    before, after = (f" {depth:.1f} m" for depth in depths)
+    measured = f"The point has depth{before} in view 1 and{after} in view 2."
+    asked, found = at_marker(dots[0]), at_marker(dots[1])
+    references = (
+        *(Reference(dot.colour.word, at_marker(dot)) for dot in dots),
+        Reference("The point has depth", asked, before),
+        Reference("and", found, after),
+    )
+    topic = Topic(
+        QuestionFamily.CORRESPONDENCE,
+        views,
+        dots,
+        needs_multiple_views=True,
+        references=references,
+        shows_answer=found,
+    )
     words = [colour.word for colour in colours]
     return choice_question(topic, draws, stem, measured, words[0], words[1:])
 
@@ -199,8 +241,10 @@ def camera_translation(seen: Observations, draws: Draws) -> Question | None:
         return None
     sideways = f"{abs(x):.1f} m to the {'left' if x < 0 else 'right'}"
     ahead = f"{abs(z):.1f} m {'backward' if z < 0 else 'forward'}"
-    measured = f"From view 1 to view 2 the camera moved {sideways} and {ahead}."
-    topic = Topic(QuestionFamily.CAMERA_TRANSLATION, pair, needs_multiple_views=True)
+    moved = f" the camera moved {sideways} and {ahead}"
+    measured = f"From view 1 to view 2{moved}."
+    references = (*_whole(pair), Reference("view 2", (Place(pair[1]),), moved))
+    topic = Topic(QuestionFamily.CAMERA_TRANSLATION, pair, needs_multiple_views=True, references=references)
     if draws.chance(0.4):
         quantity = Quantity(length, "metres", (0.1, 4.0), decimals=2 if length < 1 else 1)
         stem = draws.choice(
@@ -241,8 +285,10 @@ def camera_rotation(seen: Observations, draws: Draws) -> Question | None:
         return None
     quantity = Quantity(abs(math.degrees(turn)), "degrees", (6.0, 110.0), decimals=0)
     correct, wrong = ("left", "right") if turn < 0 else ("right", "left")
-    measured = f"From view 1 to view 2 the camera turned {quantity.written()} degrees to the {correct}."
-    topic = Topic(QuestionFamily.CAMERA_ROTATION, pair, needs_multiple_views=True)
+    turned = f" the camera turned {quantity.written()} degrees to the {correct}"
+    measured = f"From view 1 to view 2{turned}."
+    references = (*_whole(pair), Reference("view 2", (Place(pair[1]),), turned))
+    topic = Topic(QuestionFamily.CAMERA_ROTATION, pair, needs_multiple_views=True, references=references)
     if draws.chance(0.4):
         stem = draws.choice(
             (
@@ -298,12 +344,25 @@ def cross_view_distance(seen: Observations, draws: Draws) -> Question | None:
             f"No view shows both the {first.label} and the {second.label}. How far apart are their centres?",
         )
     )
+    distances = [
+        f" is {seen.distance(view, thing):.1f} m from the camera of view {view + 1}"
+        for view, thing in ((view_first, first), (view_second, second))
+    ]
     measured = (
-        f"The {first.label} is {seen.distance(view_first, first):.1f} m from the camera of view "
-        f"{view_first + 1}, the {second.label} {seen.distance(view_second, second):.1f} m from that of view "
-        f"{view_second + 1}. They are {quantity.written()} m apart."
+        f"The {first.label}{distances[0]}. The {second.label}{distances[1]}. "
+        f"They are {quantity.written()} m apart."
     )
-    topic = Topic(QuestionFamily.CROSS_VIEW_DISTANCE, _all_views(seen), needs_multiple_views=True)
+    references = (
+        *_things(seen, found),
+        Reference(first.label, seen_in((view_first,), first), distances[0]),
+        Reference(second.label, seen_in((view_second,), second), distances[1]),
+    )
+    topic = Topic(
+        QuestionFamily.CROSS_VIEW_DISTANCE,
+        _all_views(seen),
+        needs_multiple_views=True,
+        references=references,
+    )
     return quantity_question(topic, draws, stem, measured, quantity)
 
 
@@ -329,10 +388,18 @@ def cross_view_position(seen: Observations, draws: Draws) -> Question | None:
             )
         )
         degrees = round(math.degrees(abs(angle)))
-        measured = (
-            f"The {thing.label} is {degrees} degrees to the {correct} of the direction of view {view + 1}."
+        side = f" is {degrees} degrees to the {correct}"
+        measured = f"The {thing.label}{side} of the direction of view {view + 1}."
+        references = (
+            Reference(f"view {view + 1}", (Place(view),)),
+            Reference(thing.label, seen_in(seen.views_showing(thing), thing), side),
         )
-        topic = Topic(QuestionFamily.CROSS_VIEW_POSITION, _all_views(seen), needs_multiple_views=True)
+        topic = Topic(
+            QuestionFamily.CROSS_VIEW_POSITION,
+            _all_views(seen),
+            needs_multiple_views=True,
+            references=references,
+        )
         return choice_question(topic, draws, stem, measured, correct, [wrong])
     return None
 
@@ -358,14 +425,21 @@ def viewpoint_position(seen: Observations, draws: Draws) -> Question | None:
             f"Somebody at the {here.label} looks at the {ahead.label}. On which side is the {asked.label}?",
         )
     )
-    measured = (
-        f"Facing the {ahead.label} from the {here.label}, the {asked.label} is "
-        f"{round(math.degrees(abs(angle)))} degrees to the {correct}."
-    )
+    side = f" is {round(math.degrees(abs(angle)))} degrees to the {correct}"
+    measured = f"Facing the {ahead.label} from the {here.label}, the {asked.label}{side}."
     trio = (here, ahead, asked)
     together = [v for v in range(seen.num_views) if all(seen.shows(v, thing) for thing in trio)]
     views = (draws.choice(together),) if together and draws.chance(0.5) else _all_views(seen)
-    topic = Topic(QuestionFamily.VIEWPOINT_POSITION, views, needs_multiple_views=not together)
+    references = (
+        *_things(seen, (here, ahead)),
+        Reference(asked.label, seen_in(seen.views_showing(asked), asked), side),
+    )
+    topic = Topic(
+        QuestionFamily.VIEWPOINT_POSITION,
+        views,
+        needs_multiple_views=not together,
+        references=references,
+    )
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 

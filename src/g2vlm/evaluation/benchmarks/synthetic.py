@@ -13,7 +13,7 @@ from torch import Tensor
 
 from g2vlm.data.questions.making import make_questions
 from g2vlm.data.questions.markers import draw_markers
-from g2vlm.data.questions.question import AnswerKind, Marker, Question
+from g2vlm.data.questions.question import REASONING_REQUEST, AnswerKind, Marker, Question
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape, render_sample
@@ -60,6 +60,8 @@ class SyntheticBenchmark:
     num_views: int = 4
     num_questions: int = 8
     """Questions asked about each scene at most; 0 asks none."""
+    reasoned: bool = False
+    """Ask for what was measured before the answer: what the reasoning answers of the training do."""
     world: World = World.FULL
     allow_train_seeds: bool = False
     """Measure on rooms that models are trained on, for example to look at overfitting."""
@@ -93,6 +95,7 @@ class SyntheticBenchmark:
             "num_scenes": self.num_scenes,
             "num_views": self.num_views,
             "num_questions": self.num_questions,
+            "reasoned": self.reasoned,
             "world": self.world.value,
             "width": width,
             "height": height,
@@ -124,7 +127,10 @@ class SyntheticBenchmark:
         for (views, markers), questions in by_pictures.items():
             marked = draw_markers(sample.images, markers)
             groups.append(
-                ItemGroup(_photos(marked[list(views)]), tuple(item_of(question) for question in questions))
+                ItemGroup(
+                    _photos(marked[list(views)]),
+                    tuple(item_of(question, reasoned=self.reasoned) for question in questions),
+                )
             )
         return tuple(groups)
 
@@ -135,11 +141,11 @@ def truth_of(sample: SceneSample) -> SceneTruth:
     return SceneTruth(sample.depth, sample.valid, sample.T_world_camera, sample.K, size)
 
 
-def item_of(question: Question) -> Item:
-    """A question of the synthetic world as an item to be judged."""
+def item_of(question: Question, *, reasoned: bool = False) -> Item:
+    """A question of the synthetic world as an item to be judged, with or without a request to reason."""
     return Item(
         family=question.family.value,
-        text=question.text,
+        text=question.text + (REASONING_REQUEST if reasoned else ""),
         truth=question.answer,
         is_choice=question.kind is AnswerKind.CHOICE,
         choices=question.choices,
