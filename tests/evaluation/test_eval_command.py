@@ -28,7 +28,7 @@ def test_one_command_measures_writes_and_resumes(
     assert "depth AbsRel, one scale per scene" in told.out
     assert "pose AUC@30" in told.out
     assert "choices" in told.out
-    (result,) = (tmp_path / "outputs" / "eval").glob("synthetic-1-*.json")
+    (result,) = (tmp_path / "outputs" / "eval").glob("synthetic-2-*.json")
     assert f"result: {result.relative_to(tmp_path)}" in told.err
     assert len(result.with_suffix(".jsonl").read_text().splitlines()) == 3
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from g2vlm.data.questions.making import make_questions
+from g2vlm.data.questions.question import REASONING_REQUEST
 from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape, render_sample
 from g2vlm.data.world.config import full_world
@@ -63,7 +64,7 @@ def test_questions_come_with_their_own_photos_and_perfect_answers_are_right() ->
     items = [item for group in trial.groups for item in group.items]
     assert len(items) == 12
     asked = make_questions(render_sample(full_world(), 500_000, ViewShape(4, 84, 112)), 12)
-    by_text = {question.text: question for question in asked}
+    by_text = {question.text + REASONING_REQUEST: question for question in asked}
     for group in trial.groups:
         for item in group.items:
             question = by_text[item.text]
@@ -74,9 +75,12 @@ def test_questions_come_with_their_own_photos_and_perfect_answers_are_right() ->
             assert changed == [
                 any(marker.view == view for marker in question.markers) for view in question.views
             ]
+            assert item.judge(question.reasoned_answer, "full").is_right
     assert all(item.judge(item.truth, "full").is_right for item in items)
     assert not any(item.judge("I cannot tell", "full").is_right for item in items)
     assert not benchmark(num_questions=0).load("500000").groups
+    plain = benchmark(num_views=4, num_questions=12, width=112, reasoned=False).load("500000")
+    assert {item.text for group in plain.groups for item in group.items} == {q.text for q in asked}
 
 
 @pytest.mark.parametrize("sight", list(Sight))

@@ -11,10 +11,16 @@ import torch
 import g2vlm
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
+from g2vlm.inference import pipeline
 from g2vlm.inference.generation import Continuation, Generator
 from g2vlm.inference.perception import Perception
 from g2vlm.inference.sampling import Sampling
 from g2vlm.inference.timing import Stopwatch
+from g2vlm.inputs.geometric import prepare_geometric
+from g2vlm.inputs.photos import load_photos
+from g2vlm.inputs.semantic import prepare_semantic
+from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.network import Wants
 
 QUESTION = "How far is the chair?"
 
@@ -42,6 +48,27 @@ def end_after(perception: Perception, ids: tuple[int, ...], place: int) -> int:
     """Let the token chosen at `place` end answers; returns where it appears first."""
     perception._prompts.end_token = ids[place]
     return ids.index(ids[place])
+
+
+def test_reading_a_few_views_at_a_time_leaves_the_memory_of_one_pass(
+    model: g2vlm.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = pictures(5)
+    monkeypatch.setattr(pipeline, "SEMANTIC_VIEWS_PER_CHUNK", 2)
+    found = model.perceive(photos)
+    read = load_photos(photos).photos
+    images = prepare_geometric(read, width=model.config.image_width, patch=14)
+    semantic = prepare_semantic(read, model._semantic_preparation())
+    whole = model._prompts.chat_beginning(images.pixels, semantic, model.view_attention)
+    cache = KeyValueCache(CacheShape.of(model.config.mixture), whole.inputs.layout.num_tokens)
+    with torch.inference_mode():
+        model.network(whole.inputs, Wants(), cache)
+    assert (found._cache.length, found._position) == (cache.length, whole.next_position)
+    for layer in range(model.config.mixture.num_layers):
+        for ours, expected in zip(found._cache.read(layer, 0), cache.read(layer, 0), strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
+    # Planned to the token: nothing grows while photos are read.
+    assert found._cache.capacity == model.memory_plan(5, *images.pixels.shape[-2:]).num_tokens
 
 
 def test_streamed_pieces_join_to_the_text_and_never_hold_half_a_character(perception: Perception) -> None:

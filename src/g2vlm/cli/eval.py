@@ -77,7 +77,7 @@ class Options:
     """Views of each scene; synthetic 4, others as their protocol says."""
     num_questions: int = 8
     """Synthetic: questions about each scene."""
-    reasoned: bool = False
+    reasoned: bool = True
     """Synthetic: ask the model to state what it measures before it answers."""
     world: World = World.FULL
     """Synthetic: full variation, or the easy part of the curriculum."""

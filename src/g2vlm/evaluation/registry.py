@@ -32,7 +32,7 @@ class Request:
     num_views: int | None = None
     """Views of a scene; the benchmark's own number if None."""
     num_questions: int = 8
-    reasoned: bool = False
+    reasoned: bool = True
     """Ask for what was measured before the answer, where the benchmark knows how."""
     world: World = World.FULL
     allow_train_seeds: bool = False

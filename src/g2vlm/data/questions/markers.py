@@ -10,7 +10,7 @@ from g2vlm.data.questions.question import Marker
 from g2vlm.errors import InputError
 
 _RADIUS_SHARE = 0.018
-_MIN_RADIUS_PX = 1.6
+_MIN_RADIUS_PX = 3.0
 
 
 def draw_markers(

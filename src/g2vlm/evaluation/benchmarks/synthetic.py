@@ -23,7 +23,7 @@ from g2vlm.evaluation.geometry import GeometryOptions, SceneTruth
 from g2vlm.evaluation.trials import Item, ItemGroup, Trial
 from g2vlm.inputs.geometric import canvas_size
 
-VERSION = 1
+VERSION = 2
 RENDER_ASPECT = (4, 3)
 """Width and height of the photos, before the height is rounded to whole patches."""
 
@@ -60,7 +60,7 @@ class SyntheticBenchmark:
     num_views: int = 4
     num_questions: int = 8
     """Questions asked about each scene at most; 0 asks none."""
-    reasoned: bool = False
+    reasoned: bool = True
     """Ask for what was measured before the answer: what the reasoning answers of the training do."""
     world: World = World.FULL
     allow_train_seeds: bool = False
