@@ -16,7 +16,7 @@ from g2vlm.training.distributed import Processes, set_sharded_states, shard_, sh
 from g2vlm.training.guides import AttentionGuides
 from g2vlm.training.lora import add_lora_, freeze_all_but_lora_, merged_lora
 from g2vlm.training.optimizers import make_optimizers
-from g2vlm.training.recipe import Recipe
+from g2vlm.training.recipe import Recipe, SyntheticData
 from g2vlm.training.schedule import cosine_with_warmup
 from g2vlm.training.setup import Start
 from g2vlm.training.stages import freeze_
@@ -57,7 +57,9 @@ class Learner:
         if compiled:
             compile_layers_(self.network)
         matching = recipe.matching if recipe.stage.has_geometry else None
-        pointing = recipe.pointing if recipe.stage.has_language else None
+        # Only the synthetic world knows what words speak of.
+        knows_words = recipe.stage.has_language and isinstance(recipe.data, SyntheticData)
+        pointing = recipe.pointing if knows_words else None
         guided = matching is not None or pointing is not None
         self.guides = AttentionGuides(self.network, matching, pointing) if guided else None
         every = dict(self.network.named_parameters())
