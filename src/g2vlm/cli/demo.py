@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g2vlm.checkpoints.hub import BUNDLED_NAME, has_bundled
-from g2vlm.cli.chat import DEFAULT_QUESTION
 from g2vlm.cli.main import run_command
 from g2vlm.cli.scene_options import EXAMPLES_IN_PACKAGE
 from g2vlm.cli.terminal import say
@@ -17,6 +16,13 @@ RANDOM_WEIGHTS = (
     "NOTE: this installation carries no trained checkpoint, so the demo runs on RANDOM WEIGHTS. Every step "
     "is the real one, but the shapes and the answer mean nothing. For meaningful ones:  g2vlm download"
 )
+
+QUESTION = (
+    "To face the red floor lamp, would the camera of view 2 turn left or right? A. left B. right "
+    "Answer with the letter. Think step by step."
+)
+"""Only the last example photo shows the lamp, so that no single one is enough. This is a form in which the bundled
+model has learned to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +34,7 @@ class Options:
 
     folder: Path = Path("outputs/demo")
     """Where to put the scene."""
-    question: str = DEFAULT_QUESTION
+    question: str = QUESTION
     """What to ask."""
 
 
