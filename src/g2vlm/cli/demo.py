@@ -21,8 +21,10 @@ QUESTION = (
     "To face the red floor lamp, would the camera of view 2 turn left or right? A. left B. right "
     "Answer with the letter. Think step by step."
 )
-"""Only the last example photo shows the lamp: no single one is enough. This is a form in which the bundled model
-has learned to answer."""
+"""Only the last example photo shows the lamp: no single one is enough.
+
+It has a form in which the bundled model has learned to answer.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
