@@ -201,9 +201,8 @@ def quoting_loss(words: Projections, quotes: QuoteTargets) -> Float[Tensor, ""]:
     head = words.queries.shape[1] // 2
     source = head * words.keys.shape[1] // words.queries.shape[1]
     with torch.autocast(device_type=quotes.slots.device.type, enabled=False):
-        queries = words.queries[:, head].float()
-        queries = queries.gather(1, quotes.slots[..., None].expand(-1, -1, queries.shape[-1]))
-        scores = queries @ words.keys[:, source].float().transpose(1, 2) * queries.shape[-1] ** -0.5
+        queries = _scaled_queries(words, head, quotes.slots)
+        scores = queries @ words.keys[:, source].float().transpose(1, 2)
         place = torch.arange(scores.shape[-1], device=scores.device)
         seen = (place >= quotes.question[..., None]) & (place <= quotes.slots[..., None])
         wanted = (place >= quotes.source[..., :1]) & (place < quotes.source[..., 1:])
@@ -215,6 +214,14 @@ def quoting_loss(words: Projections, quotes: QuoteTargets) -> Float[Tensor, ""]:
         return torch.where(counted, loss, 0.0).sum() / counted.sum().clamp_min(1)
 
 
+def _scaled_queries(
+    words: Projections, head: int, slots: Int[Tensor, "batch words"]
+) -> Float[Tensor, "batch words channels"]:
+    """Queries of one head at some places, scaled as attention does, float32."""
+    queries = words.queries[:, head].float() * words.queries.shape[-1] ** -0.5
+    return queries.gather(1, slots[..., None].expand(-1, -1, queries.shape[-1]))
+
+
 def _look(
     words: Projections, head: int, slots: Tensor, keys: tuple[Tensor, Tensor], wanted: Tensor
 ) -> Float[Tensor, ""]:
@@ -223,11 +230,9 @@ def _look(
     source = head * words.keys.shape[1] // words.queries.shape[1]
     prompt, images = (key[:, source].float() for key in keys)
     with torch.autocast(device_type=slots.device.type, enabled=False):
-        queries = words.queries[:, head].float()
-        queries = queries.gather(1, slots[..., None].expand(-1, -1, queries.shape[-1]))
-        scale = queries.shape[-1] ** -0.5
-        on_images = queries @ images.transpose(1, 2) * scale
-        everywhere = torch.cat([queries @ prompt.transpose(1, 2) * scale, on_images], dim=-1)
+        queries = _scaled_queries(words, head, slots)
+        on_images = queries @ images.transpose(1, 2)
+        everywhere = torch.cat([queries @ prompt.transpose(1, 2), on_images], dim=-1)
         counted = wanted.any(dim=-1)
         # Words that do not count look at everything: their loss is finite, and left out.
         kept = wanted | ~counted[..., None]

@@ -106,10 +106,7 @@ def tiny_geometry_and_language() -> Recipe:
         stage=Stage.GEOMETRY_AND_LANGUAGE,
         trained=from_scratch_groups(Stage.GEOMETRY_AND_LANGUAGE),
         data=dataclasses.replace(base.data, phases=(phase,), semantic_only_share=0.12, marked_geometry=0.95),
-        # Answers must not outweigh geometry in the expert that both train.
-        optimisation=dataclasses.replace(
-            base.optimisation, steps=3400, learning_rate=1.5e-3, language_weight=1.0
-        ),
+        optimisation=dataclasses.replace(base.optimisation, steps=3400, learning_rate=1.5e-3),
         batching=Batching(tokens=1024, global_share=0.85),
         matching=MatchingGuide(),
         fast_heads=True,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from g2vlm.data.questions import one_view, several_views
+from g2vlm.data.questions import camera_motion, one_view, several_views
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import Question, QuestionFamily
 from g2vlm.data.samples import SceneSample
@@ -22,8 +22,8 @@ MAKERS: dict[QuestionFamily, Maker] = {
     QuestionFamily.COUNTING: several_views.counting,
     QuestionFamily.WHICH_VIEW: several_views.which_view,
     QuestionFamily.CORRESPONDENCE: several_views.correspondence,
-    QuestionFamily.CAMERA_TRANSLATION: several_views.camera_translation,
-    QuestionFamily.CAMERA_ROTATION: several_views.camera_rotation,
+    QuestionFamily.CAMERA_TRANSLATION: camera_motion.camera_translation,
+    QuestionFamily.CAMERA_ROTATION: camera_motion.camera_rotation,
     QuestionFamily.CROSS_VIEW_DISTANCE: several_views.cross_view_distance,
     QuestionFamily.CROSS_VIEW_POSITION: several_views.cross_view_position,
 }

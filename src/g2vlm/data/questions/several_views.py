@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.one_view import log_uniform, nearest_to, seen_in
 from g2vlm.data.questions.question import (
@@ -25,8 +23,6 @@ from g2vlm.data.world.layout import SceneObject
 
 _MAX_VIEWS_TO_CHOOSE = 4
 _TRIES = 24
-_MIN_MOVE_M = 0.12
-_MIN_TURN_RAD = math.radians(8)
 _CROSS_DISTANCE_RANGE_M = (1.0, 6.0)
 # Small counts are so common that they would otherwise be the safe guess: a count is drawn first, and then a
 # noun that has it.
@@ -39,7 +35,7 @@ def _all_views(seen: Observations) -> tuple[int, ...]:
     return tuple(range(seen.num_views))
 
 
-def _whole(views: Sequence[int]) -> tuple[Reference, ...]:
+def whole_views(views: Sequence[int]) -> tuple[Reference, ...]:
     """All of each view, named as a question about these views counts them: from "view 1" on."""
     return tuple(Reference(f"view {k}", (Place(view),)) for k, view in enumerate(views, start=1))
 
@@ -49,7 +45,8 @@ def _things(seen: Observations, things: Sequence[SceneObject]) -> tuple[Referenc
     return tuple(Reference(thing.label, seen_in(seen.views_showing(thing), thing)) for thing in things)
 
 
-def _two_views(seen: Observations, draws: Draws) -> tuple[int, int] | None:
+def two_views(seen: Observations, draws: Draws) -> tuple[int, int] | None:
+    """Two different views in random order; None where there are not two."""
     if seen.num_views < 2:
         return None
     views = draws.shuffled(range(seen.num_views))
@@ -159,7 +156,7 @@ def which_view(seen: Observations, draws: Draws) -> Question | None:
             QuestionFamily.WHICH_VIEW,
             views,
             needs_multiple_views=True,
-            references=(*_whole(views), Reference(thing.label, places, distance)),
+            references=(*whole_views(views), Reference(thing.label, places, distance)),
             shows_answer=places,
         )
         return choice_question(topic, draws, stem, measured, correct, wrong)
@@ -168,7 +165,7 @@ def which_view(seen: Observations, draws: Draws) -> Question | None:
 
 def correspondence(seen: Observations, draws: Draws) -> Question | None:
     """The same surface point in another view."""
-    pair = _two_views(seen, draws)
+    pair = two_views(seen, draws)
     if pair is None:
         return None
     first, second = pair
@@ -228,83 +225,6 @@ def _correspondence(
     )
     words = [colour.word for colour in colours]
     return choice_question(topic, draws, stem, measured, words[0], words[1:])
-
-
-def camera_translation(seen: Observations, draws: Draws) -> Question | None:
-    """Which way, or how far, the camera moved."""
-    pair = _two_views(seen, draws)
-    if pair is None:
-        return None
-    x, _, z = shift = seen.relative(*pair)[:3, 3]
-    length = float(np.linalg.norm(shift))
-    if length < _MIN_MOVE_M:
-        return None
-    sideways = f"{abs(x):.1f} m to the {'left' if x < 0 else 'right'}"
-    ahead = f"{abs(z):.1f} m {'backward' if z < 0 else 'forward'}"
-    moved = f" the camera moved {sideways} and {ahead}"
-    measured = f"From view 1 to view 2{moved}."
-    references = (*_whole(pair), Reference("view 2", (Place(pair[1]),), moved))
-    topic = Topic(QuestionFamily.CAMERA_TRANSLATION, pair, needs_multiple_views=True, references=references)
-    if draws.chance(0.4):
-        quantity = Quantity(length, "metres", (0.1, 4.0), decimals=2 if length < 1 else 1)
-        stem = draws.choice(
-            (
-                "How far did the camera move from view 1 to view 2?",
-                "What is the distance between the camera positions of view 1 and view 2?",
-            )
-        )
-        measured = f"{measured} That is {quantity.written()} m."
-        return quantity_question(topic, draws, stem, measured, quantity)
-    along_x = abs(x) > abs(z)
-    major, minor = (x, z) if along_x else (z, x)
-    # Two choices along one axis: orbits would make "left or right" the better guess of four.
-    if abs(major) < 1.4 * abs(minor):
-        return None
-    words = ("left", "right") if along_x else ("backward", "forward")
-    correct, wrong = words if major < 0 else words[::-1]
-    asked = "to the left or to the right" if along_x else "forward or backward"
-    stem = draws.choice(
-        (
-            f"From view 1 to view 2, did the camera move {asked}?",
-            f"Compared with view 1, was view 2 taken after moving {asked}?",
-            f"Seen in the direction of view 1, did the camera go {asked} for view 2?",
-        )
-    )
-    return choice_question(topic, draws, stem, measured, correct, [wrong])
-
-
-def camera_rotation(seen: Observations, draws: Draws) -> Question | None:
-    """Which way, or by how much, the camera turned."""
-    pair = _two_views(seen, draws)
-    if pair is None:
-        return None
-    # Headings about the vertical: the roll of the cameras does not matter.
-    headings = [math.atan2(*seen.T_world_camera[view][[0, 2], 2]) for view in pair]
-    turn = math.remainder(headings[1] - headings[0], 2 * math.pi)
-    if abs(turn) < _MIN_TURN_RAD:
-        return None
-    quantity = Quantity(abs(math.degrees(turn)), "degrees", (6.0, 110.0), decimals=0)
-    correct, wrong = ("left", "right") if turn < 0 else ("right", "left")
-    turned = f" the camera turned {quantity.written()} degrees to the {correct}"
-    measured = f"From view 1 to view 2{turned}."
-    references = (*_whole(pair), Reference("view 2", (Place(pair[1]),), turned))
-    topic = Topic(QuestionFamily.CAMERA_ROTATION, pair, needs_multiple_views=True, references=references)
-    if draws.chance(0.4):
-        stem = draws.choice(
-            (
-                "By what angle did the camera turn from view 1 to view 2?",
-                "How many degrees apart are the viewing directions of view 1 and view 2, seen from above?",
-            )
-        )
-        return quantity_question(topic, draws, stem, measured, quantity)
-    stem = draws.choice(
-        (
-            "From view 1 to view 2, did the camera turn left or right?",
-            "To which side was the camera turned between view 1 and view 2?",
-            "Compared with view 1, does view 2 look more to the left or more to the right?",
-        )
-    )
-    return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
 def _never_together(seen: Observations, draws: Draws) -> tuple[SceneObject, SceneObject] | None:
