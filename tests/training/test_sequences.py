@@ -145,10 +145,10 @@ def test_pointers_reach_the_tokens_of_their_words(start, views):
 
 def test_quotes_are_chosen_by_the_token_before_them(start, views):
     builder = SequenceBuilder(start.tokenizer, start.network.config)
-    question, answer = "Which side? A. left B. right", "So it is right. Answer: B"
-    listed = question.index("B. right")
+    question, answer = "Which is near? A. red B. blue", "red 2.4 m, blue 1.3 m. So it is blue. Answer: B"
+    listed, measured, said_at = question.index("B. blue"), answer.index("blue 1"), answer.rindex("blue")
     quotes = (
-        Quote(answer.index("right"), answer.index("right") + 5, (listed, len(question))),
+        Quote(said_at, said_at + 4, (measured, measured + len("blue 1.3 m")), in_answer=True),
         Quote(len(answer) - 1, len(answer), (listed, len(question))),
     )
     dialogues = [[PAIRS[1], QuestionAnswer(question, answer, quotes=quotes)], [PAIRS[0]]]
@@ -156,13 +156,15 @@ def test_quotes_are_chosen_by_the_token_before_them(start, views):
     targets = built.pointing.quotes
     ids = torch.full((2, built.inputs.layout.semantic_positions.shape[-1]), -1)
     ids[:, built.inputs.text_slots] = built.inputs.token_ids
-    said = []
+    said, sources = [], []
     for slot, first, (begin, end) in zip(
         targets.slots[0].tolist(), targets.question[0].tolist(), targets.source[0].tolist(), strict=True
     ):
-        assert start.tokenizer.decode(ids[0, begin:end].tolist()).strip() == "B. right"
-        assert start.tokenizer.decode(ids[0, first:slot].tolist()).startswith("Which side?")
+        sources.append(start.tokenizer.decode(ids[0, begin:end].tolist()).strip())
+        assert start.tokenizer.decode(ids[0, first:slot].tolist()).startswith("Which is near?")
         said.append(start.tokenizer.decode(ids[0, slot + 1 : slot + 2].tolist()))
-    assert "".join(said[:-1]).strip() == "right"
+    assert "".join(said[:-1]).strip() == "blue"
     assert said[-1].strip() == "B"
+    assert set(sources[:-1]) == {"blue 1.3 m"}
+    assert sources[-1] == "B. blue"
     assert (targets.source[1, :, 0] == targets.source[1, :, 1]).all()

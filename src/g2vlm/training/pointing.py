@@ -6,8 +6,9 @@ chair. In some layers, one head of the semantic expert is trained to look at the
 what a word speaks of, another head at the semantic image tokens. Nothing is added to the network, and nothing
 of this runs after training.
 
-Answers also repeat words of their question: the letter or the text of a choice. Which one is a matter of
-reading, not of seeing, and as slow to be found; a third head learns to look at the choice an answer names.
+Answers also repeat words that stand before: the letter or the text of a choice, or of several things that
+were measured the nearest one. Which one is a matter of reading, not of seeing, and as slow to be found; a
+third head learns to look at the words that are repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ class PointingGuide:
     """Factor of the cross-entropy (nats) beside the other losses."""
     layers: tuple[int, ...] = (2, 4)
     """Layers of the mixture, from 0. The last head of their semantic expert looks at geometric tokens, the
-    first one at semantic image tokens; in the last of these layers, the middle one looks at choices."""
+    first one at semantic image tokens; in the last of these layers, the middle one at repeated words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,19 +55,21 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Quote:
-    """Words of an answer that repeat words of its question."""
+    """Words of an answer that repeat words of its question, or earlier words of its own."""
 
     start: int
     """First character, in the answer."""
     end: int
     """Behind the last one."""
     source: tuple[int, int]
-    """The range of characters in the question."""
+    """The range of characters that is repeated."""
+    in_answer: bool = False
+    """Whether that range is counted in the answer instead of the question."""
 
 
 @dataclass(frozen=True, eq=False)
 class QuoteTargets:
-    """For some tokens of each sample, at which words of their own question they should look."""
+    """For some tokens of each sample, at which words of their question and answer they should look."""
 
     slots: Int[Tensor, "batch quotes"]
     """Places in the semantic stream, from 0; padded with 0."""

@@ -69,7 +69,7 @@ def tiny_joint() -> Recipe:
     """Questions for the small model: the semantic expert and its encoder learn, geometry stays as it is."""
     phase = Phase(1, (World.FULL,), (1, 2, 4))
     # Answers that say what was measured teach numbers, several tokens of them, not just a letter.
-    data = SyntheticData(phases=(phase,), num_rooms=24_000, questions_per_sample=8, reasoning_share=0.7)
+    data = SyntheticData(phases=(phase,), num_rooms=24_000, questions_per_sample=6, reasoning_share=0.7)
     return Recipe(
         name="tiny-joint",
         stage=Stage.JOINT,
@@ -107,7 +107,7 @@ def tiny_geometry_and_language() -> Recipe:
         trained=from_scratch_groups(Stage.GEOMETRY_AND_LANGUAGE),
         data=dataclasses.replace(base.data, phases=(phase,), semantic_only_share=0.12, marked_geometry=0.95),
         optimisation=dataclasses.replace(base.optimisation, steps=3400, learning_rate=1.5e-3),
-        batching=Batching(tokens=1024, global_share=0.85),
+        batching=Batching(tokens=1280, global_share=0.85),
         matching=MatchingGuide(),
         fast_heads=True,
     )

@@ -42,7 +42,7 @@ class QuestionAnswer:
     pointers: tuple[Pointer, ...] = ()
     """What words of both speak of, where that is known."""
     quotes: tuple[Quote, ...] = ()
-    """Words of the answer that repeat words of the question, where that is known."""
+    """Words of the answer that repeat words before them, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class _Encoded:
     pointers: list[tuple[int, Pointer]]
     """Tokens that should look somewhere."""
     quotes: list[tuple[int, int, int]]
-    """Tokens that should look at a range of tokens of the question."""
+    """Tokens that should look at a range of tokens before them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,8 @@ class SequenceBuilder:
                 within = _tokens_within(spans[pointer.in_answer], pointer.start, pointer.end)
                 looks += [(start + k, pointer) for k in within]
             for quote in pair.quotes:
-                source = _tokens_within(spans[0], *quote.source)
+                start = len(question) if quote.in_answer else 0
+                source = [start + k for k in _tokens_within(spans[quote.in_answer], *quote.source)]
                 # A word is chosen by the token before it.
                 quotes += [
                     (len(question) + k - 1, source[0], source[-1] + 1)

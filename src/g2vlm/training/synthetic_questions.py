@@ -19,6 +19,7 @@ from g2vlm.data.questions.question import (
     Question,
     QuestionFamily,
     Reference,
+    renumbered,
 )
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.world.layout import Room
@@ -53,7 +54,7 @@ ASKED_OF_MORE_VIEWS = (
     QuestionFamily.VIEWPOINT_POSITION,
     QuestionFamily.COUNTING,
 )
-_TRIES_PER_QUESTION = 2
+_TRIES_PER_QUESTION = 3
 _APART_SHARE = 0.1
 
 
@@ -111,12 +112,15 @@ def ask_about(
 def _compatible(questions: Sequence[Question], shape: tuple[int, int], count: int) -> list[Question]:
     """Questions that show all views in order, whose markers differ in colour and do not touch.
 
+    Those with markers come first: there are few colours, so other questions would crowd them out.
     `shape` is the number of views and the width of the pictures.
     """
     num_views, width = shape
     chosen: list[Question] = []
     markers: list[Marker] = []
-    for question in questions:
+    for asked in sorted(questions, key=lambda question: not question.markers):
+        # Which view shows something may be asked in any order; questions about pairs measure from view 1.
+        question = renumbered(asked) if asked.family is QuestionFamily.WHICH_VIEW else asked
         if question.views != tuple(range(num_views)):
             continue
         if any(_clash(marker, other, width) for marker in question.markers for other in markers):
@@ -151,7 +155,7 @@ def _pair(question: Question, reasoned: bool, instance: np.ndarray, grids: Grids
 
 
 def _quotes(question: Question, text: str, answer: str) -> Iterator[Quote]:
-    """The letter that an answer ends in, and before it the text of the choice."""
+    """The letter that an answer ends in repeats its choice; the conclusion before it, what decides it."""
     if not question.choices:
         return
     choice = question.choices[LETTERS.index(question.answer)]
@@ -160,8 +164,13 @@ def _quotes(question: Question, text: str, answer: str) -> Iterator[Quote]:
     source = (start, start + len(listed) - 1)
     yield Quote(len(answer) - len(question.answer), len(answer), source)
     conclusion = f"So it is {choice}."
-    if conclusion in answer:
-        end = answer.index(conclusion) + len(conclusion) - 1
+    if conclusion not in answer:
+        return
+    end = answer.index(conclusion) + len(conclusion) - 1
+    if question.decides:
+        start = answer.index(question.decides)
+        yield Quote(end - len(choice), end, (start, start + len(question.decides)), in_answer=True)
+    else:
         yield Quote(end - len(choice), end, source)
 
 

@@ -52,7 +52,9 @@ class Observations:
         """The views that show an object."""
         return [view for view in range(self.num_views) if self.shows(view, thing)]
 
-    def in_camera(self, view: int, point_world: tuple[float, float, float]) -> Float64[ndarray, " 3"]:
+    def in_camera(
+        self, view: int, point_world: tuple[float, float, float] | Float64[ndarray, " 3"]
+    ) -> Float64[ndarray, " 3"]:
         """A world point in camera axes."""
         T = self.T_world_camera[view]
         return T[:3, :3].T @ (np.asarray(point_world) - T[:3, 3])
@@ -79,7 +81,7 @@ class Observations:
 
     def pixel_in(self, view: int, point_world: Float64[ndarray, " 3"]) -> tuple[int, int] | None:
         """The pixel where a view sees a surface point; None if it is hidden or too near the border."""
-        x, y, z = self.in_camera(view, (point_world[0], point_world[1], point_world[2]))
+        x, y, z = self.in_camera(view, point_world)
         if z <= 0.05:
             return None
         K, border = self.K[view], self.border

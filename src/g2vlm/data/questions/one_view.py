@@ -6,6 +6,9 @@ from dataclasses import replace
 from itertools import permutations
 from typing import TypeVar
 
+from jaxtyping import Float64
+from numpy import ndarray
+
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import (
     Marker,
@@ -113,20 +116,35 @@ def depth_order(seen: Observations, draws: Draws) -> Question | None:
         )
     )
     words = [colour.word for colour in colours]
-    listed, references = _listed_at(dots, depths)
+    items, references = _listed_at(dots, depths)
     wrong = [word for k, word in enumerate(words) if k != right]
-    topic = Topic(QuestionFamily.DEPTH_ORDER, (view,), dots, references=references)
-    return choice_question(topic, draws, stem, f"The depths are: {listed}.", words[right], wrong)
+    topic = Topic(QuestionFamily.DEPTH_ORDER, (view,), dots, references=references, decides=items[right])
+    return choice_question(topic, draws, stem, f"The depths are: {', '.join(items)}.", words[right], wrong)
 
 
-def _listed_at(dots: Sequence[Marker], lengths_m: Sequence[float]) -> tuple[str, tuple[Reference, ...]]:
+def _listed_at(dots: Sequence[Marker], lengths_m: Sequence[float]) -> tuple[list[str], tuple[Reference, ...]]:
     """Lengths by the colours of their dots, and what these words refer to."""
     values = [f" {length:.1f} m" for length in lengths_m]
-    listed = ", ".join(f"{dot.colour.word}{value}" for dot, value in zip(dots, values, strict=True))
+    items = [f"{dot.colour.word}{value}" for dot, value in zip(dots, values, strict=True)]
     references = [
         Reference(dot.colour.word, at_marker(dot), value) for dot, value in zip(dots, values, strict=True)
     ]
-    return listed, tuple(references)
+    return items, tuple(references)
+
+
+def _listed_on(
+    dots: Sequence[Marker], things: Sequence[SceneObject], lengths_m: Sequence[float]
+) -> tuple[list[str], tuple[Reference, ...]]:
+    """Lengths of marked objects, likewise: what an object is tells more of its size than its picture does."""
+    items, references = [], []
+    for dot, thing, length in zip(dots, things, lengths_m, strict=True):
+        on, name, value = " on the", f"{dot.colour.word} on the {thing.noun}", f" {length:.1f} m"
+        items.append(name + value)
+        references += [
+            Reference(dot.colour.word, at_marker(dot), on),
+            Reference(name, seen_in((dot.view,), thing), value),
+        ]
+    return items, tuple(references)
 
 
 def seen_in(views: Sequence[int], thing: SceneObject) -> tuple[Place, ...]:
@@ -163,6 +181,12 @@ def object_distance(seen: Observations, draws: Draws) -> Question | None:
     )
     topic = Topic(QuestionFamily.OBJECT_DISTANCE, (view,), references=references)
     return quantity_question(topic, draws, stem, measured, quantity)
+
+
+def on_plan(point_camera: Float64[ndarray, " 3"]) -> str:
+    """Where a point is on the plan of a camera, for lists: the shortest words that say it."""
+    x, _, z = point_camera
+    return f" {abs(x):.1f} m {'left' if x < 0 else 'right'} at {z:.1f} m"
 
 
 def _where(seen: Observations, view: int, thing: SceneObject) -> str:
@@ -262,8 +286,8 @@ def _above_or_below(seen: Observations, view: int, draws: Draws) -> Question | N
             f"Is the middle of {one} higher or lower than the middle of {other}?",
         )
     )
-    listed, references = _listed_at(topic.markers, heights)
-    topic, measured = replace(topic, references=references), f"The heights are: {listed}."
+    items, references = _listed_on(topic.markers, (first, second), heights)
+    topic, measured = replace(topic, references=references), f"The heights are: {', '.join(items)}."
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
@@ -283,8 +307,8 @@ def _nearer_or_farther(seen: Observations, view: int, draws: Draws) -> Question 
             f"Compared with {other}, is {one} nearer or farther, measured to the centres?",
         )
     )
-    listed, references = _listed_at(topic.markers, distances)
-    topic, measured = replace(topic, references=references), f"The distances are: {listed}."
+    items, references = _listed_at(topic.markers, distances)
+    topic, measured = replace(topic, references=references), f"The distances are: {', '.join(items)}."
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
@@ -313,7 +337,7 @@ def size_comparison(seen: Observations, draws: Draws) -> Question | None:
             f"Each dot marks an object. Which object is {dimension}?",
         )
     )
-    listed, references = _listed_at(dots, sizes)
+    items, references = _listed_on(dots, things, sizes)
     wrong = [word for k, word in enumerate(words) if k != right]
-    topic = Topic(QuestionFamily.SIZE_COMPARISON, (view,), dots, references=references)
-    return choice_question(topic, draws, stem, f"The sizes are: {listed}.", words[right], wrong)
+    topic = Topic(QuestionFamily.SIZE_COMPARISON, (view,), dots, references=references, decides=items[right])
+    return choice_question(topic, draws, stem, f"The sizes are: {', '.join(items)}.", words[right], wrong)

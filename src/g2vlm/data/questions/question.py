@@ -1,7 +1,8 @@
 """What a question is, and the small rules that all families share."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from g2vlm.data.world.draws import Draws
@@ -127,6 +128,8 @@ class Question:
     """Whether no single view of `views` is enough."""
     references: tuple[Reference, ...] = ()
     """What the words of the question and of its reasoning speak of."""
+    decides: str = ""
+    """The one item that the reasoning lists from which its conclusion follows, if there is one."""
 
     @property
     def reasoned_answer(self) -> str:
@@ -145,6 +148,8 @@ class Topic:
     references: tuple[Reference, ...] = ()
     shows_answer: tuple[Place, ...] = ()
     """Where the right choice can be read off, if it can."""
+    decides: str = ""
+    """As `Question.decides`."""
 
 
 def choice_question(
@@ -177,6 +182,7 @@ def choice_question(
         markers=topic.markers,
         needs_multiple_views=topic.needs_multiple_views,
         references=references,
+        decides=topic.decides,
     )
 
 
@@ -193,6 +199,32 @@ class Quantity:
     def written(self, value: float | None = None) -> str:
         """The number (or another one of the same kind) as answers show it, without the unit."""
         return f"{self.value if value is None else value:.{self.decimals}f}"
+
+
+def renumbered(question: Question) -> Question:
+    """The same question with its views counted in ascending order of the sample's views."""
+    order = sorted(question.views)
+
+    def in_order(words: str) -> str:
+        return re.sub(
+            r"\bview (\d+)",
+            lambda found: f"view {1 + order.index(question.views[int(found[1]) - 1])}",
+            words,
+        )
+
+    references = tuple(
+        replace(reference, name=in_order(reference.name), value=in_order(reference.value))
+        for reference in question.references
+    )
+    return replace(
+        question,
+        text=in_order(question.text),
+        reasoning=in_order(question.reasoning),
+        choices=tuple(in_order(choice) for choice in question.choices),
+        decides=in_order(question.decides),
+        references=references,
+        views=tuple(order),
+    )
 
 
 def at_marker(marker: Marker) -> tuple[Place, ...]:

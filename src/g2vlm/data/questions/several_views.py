@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from g2vlm.data.questions.observations import Observations
-from g2vlm.data.questions.one_view import log_uniform, nearest_to, seen_in
+from g2vlm.data.questions.one_view import log_uniform, nearest_to, on_plan, seen_in
 from g2vlm.data.questions.question import (
     AnswerKind,
     MarkerColour,
@@ -152,11 +152,16 @@ def which_view(seen: Observations, draws: Draws) -> Question | None:
         distance = f" is {seen.distance(showing[0], thing):.1f} m"
         measured = f"The {thing.label}{distance} from the camera that sees it."
         places = seen_in(showing, thing)
+        # Behind the name of the object, "view 2" is the search for it in view 2.
+        searched = (
+            Reference(f"view {k}", places if view == showing[0] else (Place(view),))
+            for k, view in enumerate(views, start=1)
+        )
         topic = Topic(
             QuestionFamily.WHICH_VIEW,
             views,
             needs_multiple_views=True,
-            references=(*whole_views(views), Reference(thing.label, places, distance)),
+            references=(*searched, Reference(thing.label, places, distance)),
             shows_answer=places,
         )
         return choice_question(topic, draws, stem, measured, correct, wrong)
@@ -206,22 +211,21 @@ def _correspondence(
             f"Find the point of view 2 that corresponds to the {query.word} point of view 1.",
         )
     )
-    depths = [float(seen.depth[view, v, u]) for view, (u, v) in zip(views, (pixel, pixels[0]), strict=True)]
-    before, after = (f" {depth:.1f} m" for depth in depths)
-    measured = f"The point has depth{before} in view 1 and{after} in view 2."
-    asked, found = at_marker(dots[0]), at_marker(dots[1])
-    references = (
-        *(Reference(dot.colour.word, at_marker(dot)) for dot in dots),
-        Reference("The point has depth", asked, before),
-        Reference("and", found, after),
+    places = [on_plan(seen.in_camera(views[0], seen.point_world(dot.view, dot.u, dot.v))) for dot in dots]
+    references = tuple(
+        Reference(dot.colour.word, at_marker(dot), place) for dot, place in zip(dots, places, strict=True)
     )
+    items = [f"{dot.colour.word}{place}" for dot, place in zip(dots, places, strict=True)]
+    # In the order of their words: in their own order, the right one would always be the first.
+    measured = f"Seen from view 1: {items[0]}. In view 2: {', '.join(sorted(items[1:]))}."
     topic = Topic(
         QuestionFamily.CORRESPONDENCE,
         views,
         dots,
         needs_multiple_views=True,
         references=references,
-        shows_answer=found,
+        shows_answer=at_marker(dots[1]),
+        decides=items[1],
     )
     words = [colour.word for colour in colours]
     return choice_question(topic, draws, stem, measured, words[0], words[1:])
@@ -346,12 +350,20 @@ def viewpoint_position(seen: Observations, draws: Draws) -> Question | None:
         )
     )
     side = f" is {round(math.degrees(abs(angle)))} degrees to the {correct}"
-    measured = f"Facing the {ahead.label} from the {here.label}, the {asked.label}{side}."
     trio = (here, ahead, asked)
     together = [v for v in range(seen.num_views) if all(seen.shows(v, thing) for thing in trio)]
     views = (draws.choice(together),) if together and draws.chance(0.5) else _all_views(seen)
+    places = [on_plan(seen.in_camera(views[0], thing.centre_m)) for thing in trio]
+    listed = ", ".join(f"{thing.label}{place}" for thing, place in zip(trio, places, strict=True))
+    measured = (
+        f"Seen from view 1: {listed}. "
+        f"Facing the {ahead.label} from the {here.label}, the {asked.label}{side}."
+    )
     references = (
-        *_things(seen, (here, ahead)),
+        *(
+            Reference(thing.label, seen_in(seen.views_showing(thing), thing), place)
+            for thing, place in zip(trio, places, strict=True)
+        ),
         Reference(asked.label, seen_in(seen.views_showing(asked), asked), side),
     )
     topic = Topic(
