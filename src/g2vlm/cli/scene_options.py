@@ -45,6 +45,8 @@ class SceneOptions:
     quantization: Quantization = Quantization.NONE
     """int8 or int4: store the language side in fewer bits. Answers come faster, int4 ones are less exact; the
     geometric side keeps its weights."""
+    compiled: bool = False
+    """On a CUDA GPU: write answers by compiled passes, faster once the first answer has compiled them."""
     fit: Fit = Fit.STRETCH
     """stretch: bring every view to the shape of the first, as released; pad: keep the aspect of each."""
     frames: FrameChoiceKind = FrameChoiceKind.COUNT
@@ -94,9 +96,12 @@ class SceneOptions:
         """
         import g2vlm
         from g2vlm.checkpoints.hub import choose_checkpoint
+        from g2vlm.inference.writers import require_compilable
         from g2vlm.model.precision import choose_placement
 
         placement = choose_placement(self.device, self.dtype)
+        if self.compiled:
+            require_compilable(placement)
         choice = choose_checkpoint(self.ckpt)
         say(f"checkpoint: {choice}")
         if caveat := training_status(choice.folder):
@@ -109,6 +114,7 @@ class SceneOptions:
                 dtype=self.dtype,
                 view_attention=self.view_attention,
                 quantization=self.quantization,
+                compiled=self.compiled,
                 on_progress=on_progress,
             )
 

@@ -13,6 +13,7 @@ from g2vlm.inference.pipeline import Model
 from g2vlm.inference.prompts import Prompt, PromptBuilder, layout_of, text_of
 from g2vlm.inference.sampling import Sampling
 from g2vlm.inference.timing import Stopwatch
+from g2vlm.inference.writers import Writer
 from g2vlm.inputs import spans as words
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages, SemanticPreparation, prepare_semantic
@@ -90,7 +91,7 @@ class Examiner:
 
     def _write(self, prompts: PromptBuilder, start: Continuation, count: int) -> tuple[str, ...]:
         tokens: list[list[int]] = [[] for _ in range(count)]
-        generator = Generator(self.model.network, Sampling(), prompts.end_token)
+        generator = Generator(Writer(self.model.network), Sampling(), prompts.end_token)
         watch = Stopwatch(self.model.placement.device, exact=False)
         for look in generator.run(start, self.max_new_tokens, watch):
             for choices in look:

@@ -10,9 +10,9 @@ from torch import Tensor
 from g2vlm.inference.prompts import Prompt
 from g2vlm.inference.sampling import Sampling, TokenChooser
 from g2vlm.inference.timing import Stopwatch
+from g2vlm.inference.writers import Writer
 from g2vlm.model.cache import KeyValueCache
-from g2vlm.model.layout import Block, Layout
-from g2vlm.model.network import G2VLM, ModelInputs, Wants
+from g2vlm.model.network import Wants
 
 PASSES_PER_LOOK = 8
 """Passes between two looks at the chosen tokens on a GPU, where every look would stall the queue."""
@@ -33,8 +33,9 @@ class Continuation:
 class Generator:
     """Runs the network one token at a time."""
 
-    def __init__(self, network: G2VLM, sampling: Sampling, end_token: int) -> None:
-        self._network = network
+    def __init__(self, writer: Writer, sampling: Sampling, end_token: int) -> None:
+        self._network = network = writer.network
+        self._writer = writer
         self._choose = TokenChooser(sampling, network.device)
         self._end = end_token
         self._per_look = 1 if network.device.type == "cpu" else PASSES_PER_LOOK
@@ -45,15 +46,14 @@ class Generator:
         Stops after `limit` passes, or once every row has chosen the end token; rows that ended earlier keep
         producing choices that mean nothing.
         """
-        device = self._network.device
-        inputs, positions = start.prompt.inputs, start.next_positions.to(device)
-        slot = torch.tensor([inputs.layout.num_tokens - 1], device=device)
+        positions = start.next_positions.to(self._network.device) - 1
+        chosen = torch.empty(0, dtype=torch.long)
         pending: list[Tensor] = []
         ended: set[int] = set()
         step = "prefill_s"
         for count in range(1, limit + 1):
             with watch.measure(step):
-                chosen = self._pass(inputs, slot, start.cache)
+                chosen = self._read(start) if count == 1 else self._write(chosen, positions, start.cache)
                 pending.append(chosen)
                 look = count == limit or len(pending) >= self._per_look or count == 1
                 found = torch.stack(pending).tolist() if look else []
@@ -63,24 +63,21 @@ class Generator:
                 ended |= {row for choices in found for row, token in enumerate(choices) if token == self._end}
                 if len(ended) == chosen.shape[0]:
                     return
-            inputs = self._next(chosen, positions)
-            positions = positions + 1
-            slot, step = torch.zeros_like(slot), "decode_s"
+            positions, step = positions + 1, "decode_s"
 
     # Not on `run`: the decorator knows a generator only where nothing else, such as a type checker, wraps it.
     @torch.inference_mode()
-    def _pass(
-        self, inputs: ModelInputs, slot: Int[Tensor, "1"], cache: KeyValueCache
-    ) -> Int[Tensor, " batch"]:
-        """Read the tokens of one pass and choose the next of each row."""
-        outputs = self._network(inputs, Wants(logit_slots=slot), cache)
+    def _read(self, start: Continuation) -> Int[Tensor, " batch"]:
+        """Read the question and choose the first token of each row."""
+        inputs = start.prompt.inputs
+        slot = torch.tensor([inputs.layout.num_tokens - 1], device=self._network.device)
+        outputs = self._network(inputs, Wants(logit_slots=slot), start.cache)
         assert outputs.logits is not None
         return self._choose(outputs.logits[:, -1])
 
-    def _next(self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"]) -> ModelInputs:
-        """The inputs of a pass over one token of each row."""
-        device = tokens.device
-        where = positions[:, None, None].expand(-1, 3, 1)
-        nothing = torch.empty(len(tokens), 3, 0, dtype=torch.long, device=device)
-        layout = Layout((Block(1, 0, causal=True),), where, nothing)
-        return ModelInputs(layout, tokens[:, None], torch.zeros(1, dtype=torch.long, device=device))
+    @torch.inference_mode()
+    def _write(
+        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
+    ) -> Int[Tensor, " batch"]:
+        """Read what was chosen last and choose the next token of each row."""
+        return self._choose(self._writer(tokens, positions, cache))

@@ -10,8 +10,8 @@ from g2vlm.inference.generation import Continuation, Generator
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.sampling import Sampling
 from g2vlm.inference.timing import Stopwatch
+from g2vlm.inference.writers import Writer
 from g2vlm.model.cache import KeyValueCache
-from g2vlm.model.network import G2VLM
 from g2vlm.scene.scene import Scene
 
 MAX_NEW_TOKENS = 100
@@ -53,7 +53,7 @@ class Perception:
 
     def __init__(
         self,
-        network: G2VLM,
+        writer: Writer,
         prompts: PromptBuilder,
         scene: Scene,
         memory: Memory,
@@ -61,7 +61,8 @@ class Perception:
     ) -> None:
         self.scene = scene
         self.timings = timings
-        self._network = network
+        self._writer = writer
+        self._network = writer.network
         self._prompts = prompts
         self._cache = memory.cache
         self._photos = (memory.cache.length, memory.next_position)
@@ -106,12 +107,12 @@ class Perception:
         self._cache.move_to(self._network.device)
         self._cache.reserve(len(ids) + max_new_tokens)
         start = Continuation(prompt, self._cache, torch.tensor([prompt.next_position]))
-        writer = _Writer(self._prompts, on_text)
+        transcript = _Transcript(self._prompts, on_text)
         try:
             for look in self._generator(sampling).run(start, max_new_tokens, watch):
                 for choices in look:
-                    writer.add(choices[0])
-            answer = writer.answer(watch)
+                    transcript.add(choices[0])
+            answer = transcript.answer(watch)
         except BaseException:
             self._cache.truncate(self._length)
             raise
@@ -141,13 +142,13 @@ class Perception:
         self._cache.move_to(self._network.device)
         branch = self._cache.branch(len(rows), prompt.inputs.layout.num_tokens + max_new_tokens, padding)
         positions = torch.tensor([self._position + len(row) for row in rows])
-        writers = [_Writer(self._prompts, None) for _ in rows]
+        transcripts = [_Transcript(self._prompts, None) for _ in rows]
         start = Continuation(prompt, branch, positions)
         for look in self._generator(sampling).run(start, max_new_tokens, watch):
             for choices in look:
-                for writer, token in zip(writers, choices, strict=True):
-                    writer.add(token)
-        return tuple(writer.answer(watch) for writer in writers)
+                for transcript, token in zip(transcripts, choices, strict=True):
+                    transcript.add(token)
+        return tuple(transcript.answer(watch) for transcript in transcripts)
 
     def forget(self) -> None:
         """Forget remembered questions and answers; the photos stay."""
@@ -159,14 +160,14 @@ class Perception:
         self._cache.move_to("cpu")
 
     def _generator(self, sampling: Sampling) -> Generator:
-        return Generator(self._network, sampling, self._prompts.end_token)
+        return Generator(self._writer, sampling, self._prompts.end_token)
 
     def _keep(self, num_tokens: int) -> None:
         self._length += num_tokens
         self._position += num_tokens
 
 
-class _Writer:
+class _Transcript:
     """Turns choices into an answer, and streams its text."""
 
     def __init__(self, prompts: PromptBuilder, on_text: Callable[[str], None] | None) -> None:

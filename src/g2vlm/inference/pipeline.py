@@ -35,6 +35,7 @@ from g2vlm.inference.stitching import Progress as StageProgress
 from g2vlm.inference.stitching import no_progress
 from g2vlm.inference.stream import StreamOptions, stream_views
 from g2vlm.inference.timing import Stopwatch
+from g2vlm.inference.writers import CompiledWriter, Writer, require_compilable
 from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
 from g2vlm.inputs.photos import FrameChoice, PhotoSet, PhotoSource, load_photos
 from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
@@ -70,11 +71,14 @@ class Model:
         *,
         view_attention: ViewAttention | None = None,
         quantization: Quantization = Quantization.NONE,
+        compiled: bool = False,
     ) -> None:
         self.folder = folder
         self.placement = placement
         self.network = network
         self.quantization = quantization
+        self.compiled = compiled
+        self._writing: Writer | None = None
         self.view_attention = view_attention or network.config.view_attention
         self.tokenizer = TextTokenizer.from_folder(folder)
         self.timings: dict[str, float] = {}
@@ -89,18 +93,28 @@ class Model:
         dtype: str = "auto",
         view_attention: ViewAttention | str | None = None,
         quantization: Quantization | str = Quantization.NONE,
+        compiled: bool = False,
         on_progress: Progress | None = None,
     ) -> "Model":
         """Load a checkpoint; see `load`."""
         view_attention = _member(ViewAttention, view_attention, "view_attention")
         quantization = _member(Quantization, quantization, "quantization") or Quantization.NONE
         placement = choose_placement(device, dtype)
+        if compiled:
+            require_compilable(placement)
         folder = choose_checkpoint(checkpoint).folder
         watch = Stopwatch(placement.device)
         with watch.measure("load_s"):
             network = load_network(folder, placement, parts=RECONSTRUCTION_PARTS, on_progress=on_progress)
             _adapt(network, placement, quantization)
-        model = cls(folder, network, placement, view_attention=view_attention, quantization=quantization)
+        model = cls(
+            folder,
+            network,
+            placement,
+            view_attention=view_attention,
+            quantization=quantization,
+            compiled=compiled,
+        )
         model.timings = dict(watch.seconds)
         return model
 
@@ -267,6 +281,7 @@ class Model:
                 dtype=self.placement.precision.dtype,
                 device=self.placement.device,
                 growing=True,
+                cleared=self.compiled,
             )
             geometry = self.network(prompt.inputs, Wants(geometry=True), cache).geometry
             position = self._perceive_semantic(photos, cache, prompt.next_position)
@@ -274,7 +289,13 @@ class Model:
             scene = assemble_scene(geometry, images, photos.photos)
         self.timings = dict(watch.seconds)
         memory = Memory(cache, position)
-        return Perception(self.network, self._prompts, scene, memory, self.timings)
+        return Perception(self._writer(), self._prompts, scene, memory, self.timings)
+
+    def _writer(self) -> Writer:
+        """What writes answers; kept, because compiling takes a while."""
+        if self._writing is None or self._writing.network is not self.network:
+            self._writing = CompiledWriter(self.network) if self.compiled else Writer(self.network)
+        return self._writing
 
     def _perceive_semantic(self, photos: PhotoSet, cache: KeyValueCache, position: int) -> int:
         """Add the semantic images to a memory, some views at a time; returns the position after them.
@@ -381,6 +402,7 @@ def load(
     dtype: str = "auto",
     view_attention: ViewAttention | str | None = None,
     quantization: Quantization | str = Quantization.NONE,
+    compiled: bool = False,
     on_progress: Progress | None = None,
 ) -> Model:
     """Load a checkpoint.
@@ -394,12 +416,14 @@ def load(
         view_attention: "global" or "causal"; the checkpoint's own choice by default.
         quantization: "none", or "int8" or "int4" to store the language side in fewer bits: answers are
             written faster, with "int4" less exactly; the geometric side keeps its weights.
+        compiled: write answers by compiled passes, on a CUDA GPU only: faster, once the first answer has
+            compiled them.
         on_progress: called with (tensors read, tensors in all).
 
     Raises:
         CheckpointError: the checkpoint is missing, incomplete or does not fit.
         DownloadError: the hub cannot be reached.
-        DeviceError: the device or precision is not available.
+        DeviceError: the device or precision is not available, or cannot run compiled passes.
     """
     return Model.from_pretrained(
         checkpoint,
@@ -407,5 +431,6 @@ def load(
         dtype=dtype,
         view_attention=view_attention,
         quantization=quantization,
+        compiled=compiled,
         on_progress=on_progress,
     )

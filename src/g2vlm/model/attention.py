@@ -31,8 +31,8 @@ def attend(
     num_tokens, num_keys = queries.shape[2], keys.shape[2]
     grouped = queries.shape[1] != keys.shape[1]
     causal = causal and num_tokens > 1
-    if not causal and key_mask is None:
-        return _attend_to_all(queries, keys, values)
+    if not causal:
+        return _attend_alike(queries, keys, values, None if key_mask is None else key_mask[:, None, None])
     if not grouped and _is_short_training(queries, keys):
         mask = _mask(num_tokens, num_keys, causal, key_mask, keys.device)
         return _explicit(queries, keys, values, mask)
@@ -43,20 +43,20 @@ def attend(
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
 
 
-def _attend_to_all(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention without a mask: queries of a group become rows of one head, so that no key is repeated."""
+def _attend_alike(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """All queries see the same keys: those of a group become rows of one head, so that no key is repeated."""
     kv_heads = keys.shape[1]
     if queries.shape[1] == kv_heads:
-        return _unmasked(queries, keys, values)
+        return _ungrouped(queries, keys, values, mask)
     rows = queries.unflatten(1, (kv_heads, -1)).flatten(2, 3)
-    out = _unmasked(rows, keys, values)
+    out = _ungrouped(rows, keys, values, mask)
     return out.unflatten(2, (-1, queries.shape[2])).flatten(1, 2)
 
 
-def _unmasked(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _ungrouped(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     if _is_short_training(queries, keys):
-        return _explicit(queries, keys, values, None)
-    return F.scaled_dot_product_attention(queries, keys, values)
+        return _explicit(queries, keys, values, mask)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
 
 def _is_short_training(queries: Tensor, keys: Tensor) -> bool:

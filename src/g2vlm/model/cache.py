@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from g2vlm.model.attention import SharedKeys, attend, attend_shared
@@ -88,12 +88,53 @@ class PassMemory:
         return join_tokens(keys), join_tokens(values)
 
 
+@dataclass(frozen=True)
+class StepMemory:
+    """A cache as passes over one token of each row see it: how much is filled is data, not shape.
+
+    Every such pass has the same shapes, so that a compiled one fits all.
+    """
+
+    keys: Float[Tensor, "layers batch kv_heads capacity channels"]
+    values: Float[Tensor, "layers batch kv_heads capacity channels"]
+    place: Int[Tensor, " 1"]
+    """Where the token goes; what stands before it is filled."""
+    trunk_keys: Float[Tensor, "layers 1 kv_heads shared channels"] | None = None
+    """The beginning that all rows share, if there is one."""
+    trunk_values: Float[Tensor, "layers 1 kv_heads shared channels"] | None = None
+    exists: Bool[Tensor, "batch capacity"] | None = None
+    """False where a row is padding; only behind a shared beginning."""
+
+    def store(self, layer: int, pieces: Sequence[KeysValues]) -> None:
+        """Write the keys and values of one token of each row."""
+        ((keys, values),) = pieces
+        self.keys[layer].index_copy_(2, self.place, keys)
+        self.values[layer].index_copy_(2, self.place, values)
+
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "batch heads 1 channels"],
+        num_new: int,
+        *,
+        causal: bool,
+    ) -> Float[Tensor, "batch heads 1 channels"]:
+        """Attention of one token of each row to itself and everything before."""
+        keys, values = self.keys[layer], self.values[layer]
+        seen = torch.arange(keys.shape[2], device=keys.device)[None] <= self.place
+        if self.trunk_keys is None or self.trunk_values is None or self.exists is None:
+            return attend(queries, keys, values, key_mask=seen)
+        shared = SharedKeys(self.trunk_keys[layer], self.trunk_values[layer])
+        return attend_shared(queries, shared, keys, values, self.exists & seen)
+
+
 class KeyValueCache:
     """Preallocated keys and values of every layer, in reading order.
 
     `length` tokens are filled. A static cache refuses to outgrow its capacity; a growing one doubles its
     buffers. Truncating only moves `length` back, so that a shared beginning (the perceived photos) can be
-    continued many times without being recomputed or copied.
+    continued many times without being recomputed or copied. A cleared cache holds zeros where nothing was
+    written yet.
     """
 
     def __init__(
@@ -105,13 +146,16 @@ class KeyValueCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         growing: bool = False,
+        cleared: bool = False,
     ) -> None:
         self.shape = shape
         self.growing = growing
+        self.cleared = cleared
         self.length = 0
         size = (shape.num_layers, batch, shape.num_kv_heads, capacity, shape.head_dim)
-        self._keys = torch.empty(size, dtype=dtype, device=device)
-        self._values = torch.empty(size, dtype=dtype, device=device)
+        new = torch.zeros if cleared else torch.empty
+        self._keys = new(size, dtype=dtype, device=device)
+        self._values = new(size, dtype=dtype, device=device)
 
     @property
     def capacity(self) -> int:
@@ -141,7 +185,8 @@ class KeyValueCache:
         self._keys, self._values = (self._grown(buffer, capacity) for buffer in (self._keys, self._values))
 
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
-        larger = buffer.new_empty(*buffer.shape[:3], capacity, buffer.shape[4])
+        size = (*buffer.shape[:3], capacity, buffer.shape[4])
+        larger = buffer.new_zeros(size) if self.cleared else buffer.new_empty(size)
         larger[:, :, :, : self.length] = buffer[:, :, :, : self.length]
         return larger
 
@@ -172,6 +217,21 @@ class KeyValueCache:
         """Attention of queries to everything filled and the first `num_new` keys written after it."""
         keys, values = self.read(layer, num_new)
         return attend(queries, keys, values, causal=causal)
+
+    def step_memory(self) -> StepMemory:
+        """This cache for a pass over one further token of each row; `advance` by 1 afterwards.
+
+        The pass also reads what is not filled, without effect if these are numbers: the cache must be one
+        that was cleared.
+        """
+        return StepMemory(self._keys, self._values, self._place())
+
+    def _place(self) -> Int[Tensor, " 1"]:
+        if not self.cleared:
+            raise ValueError(
+                "Expected a cleared cache: what is not filled may hold anything, also no numbers."
+            )
+        return torch.full((1,), self.length, dtype=torch.long, device=self._keys.device)
 
     def advance(self, num_tokens: int) -> None:
         """Declare `num_tokens` written by every layer."""
@@ -207,7 +267,14 @@ class BranchCache(KeyValueCache):
         if trunk.batch != 1:
             raise ValueError(f"Only a cache of one sequence can branch, this one has {trunk.batch}.")
         buffers = trunk._keys
-        super().__init__(trunk.shape, capacity, batch=batch, dtype=buffers.dtype, device=buffers.device)
+        super().__init__(
+            trunk.shape,
+            capacity,
+            batch=batch,
+            dtype=buffers.dtype,
+            device=buffers.device,
+            cleared=trunk.cleared,
+        )
         self._trunk = trunk
         self._exists = torch.arange(capacity, device=buffers.device) >= padding.to(buffers.device)[:, None]
 
@@ -225,3 +292,9 @@ class BranchCache(KeyValueCache):
         keys, values = self.read(layer, num_new)
         shared = SharedKeys(*self._trunk.read(layer, 0))
         return attend_shared(queries, shared, keys, values, self._exists[:, : keys.shape[2]])
+
+    def step_memory(self) -> StepMemory:
+        """As of any cache; passes also see the trunk."""
+        filled = slice(self._trunk.length)
+        keys, values = self._trunk._keys[:, :, :, filled], self._trunk._values[:, :, :, filled]
+        return StepMemory(self._keys, self._values, self._place(), keys, values, self._exists)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.utils.checkpoint
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from g2vlm.model.attention import merge_heads, split_heads
-from g2vlm.model.cache import KeyValueCache, PassMemory, join_tokens
+from g2vlm.model.cache import KeyValueCache, PassMemory, StepMemory, join_tokens
 from g2vlm.model.config import MixtureConfig
 from g2vlm.model.layers import (
     TOKENS_PER_CHUNK,
@@ -213,11 +213,10 @@ class Mixture(nn.Module):
         Returns:
             Hidden states after each expert's final norm, in the precision of the weights.
         """
-        config = self.config
         context = MixtureContext(
             layout,
-            multimodal_rotation(layout.semantic_positions, config.rope_sections, config.rope_theta),
-            multimodal_rotation(layout.geometric_positions, config.rope_sections, config.rope_theta),
+            self.rotation_of(layout.semantic_positions),
+            self.rotation_of(layout.geometric_positions),
             cache,
         )
         if cache is not None:
@@ -232,6 +231,31 @@ class Mixture(nn.Module):
         if cache is not None:
             cache.advance(layout.num_tokens)
         return Streams(self.semantic_norm(streams.semantic), self.geometric_norm(streams.geometric))
+
+    def rotation_of(self, positions: Int[Tensor, "*batch 3 tokens"]) -> Rotation:
+        """Rotary angles of tokens at (t, h, w) positions."""
+        return multimodal_rotation(positions, self.config.rope_sections, self.config.rope_theta)
+
+    def write(
+        self,
+        x: Float[Tensor, "batch 1 channels"],
+        rotation: Rotation,
+        memory: KeyValueCache | StepMemory,
+    ) -> Float[Tensor, "batch 1 channels"]:
+        """Run the semantic expert alone over one more token of each row: what `forward` computes for it.
+
+        Args:
+            x: embedded tokens.
+            rotation: of their positions.
+            memory: what was read before; keys and values are stored behind it, its length stays.
+        """
+        x = x.to(torch.float32, copy=True)
+        for index, layer in enumerate(self.layers):
+            expert: ExpertLayer = layer.semantic  # type: ignore[assignment]
+            own = expert.project(x, rotation)
+            memory.store(index, [(own.keys, own.values)])
+            x = expert.finish(x, merge_heads(memory.attend(index, own.queries, 1, causal=False)))
+        return self.semantic_norm(x)
 
     def _run(self, layer: nn.Module, streams: Streams, context: MixtureContext) -> Streams:
         if not (self.checkpointing and torch.is_grad_enabled()):

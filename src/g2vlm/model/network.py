@@ -8,13 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from g2vlm.geometry.poses import transform_points
-from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.cache import KeyValueCache, StepMemory
 from g2vlm.model.config import EncoderWindows, G2VLMConfig, Part
 from g2vlm.model.geometric_encoder import GeometricEncoder
 from g2vlm.model.heads import CameraHead, Decoder, DensePrediction, points_from_prediction
 from g2vlm.model.layers import Linear
 from g2vlm.model.layout import Layout, Streams
 from g2vlm.model.mixture import Mixture
+from g2vlm.model.rotary import Rotation
 from g2vlm.model.semantic_encoder import SemanticEncoder
 
 HEAD_TOKENS_PER_CHUNK = 1024
@@ -188,6 +189,32 @@ class G2VLM(nn.Module):
             logits = self._need(Part.LANGUAGE_HEAD)(hidden.semantic[:, wants.logit_slots])
         return Outputs(hidden, geometry, logits)
 
+    def embed_text(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch channels"]:
+        """Embedded text tokens."""
+        assert self.embedding is not None
+        embedded: Tensor = self.embedding(token_ids)
+        return embedded
+
+    def text_rotation(self, positions: Int[Tensor, " batch"]) -> Rotation:
+        """Rotary angles of one text token of each row."""
+        # Text has the same position along all three axes.
+        rotation: Rotation = self._need(Part.MIXTURE).rotation_of(positions[:, None, None].expand(-1, 3, 1))  # type: ignore[operator]
+        return rotation
+
+    def write(
+        self, token_ids: Int[Tensor, " batch"], rotation: Rotation, memory: KeyValueCache | StepMemory
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """Read one more text token of each row: the logits of the next, as `forward` gives them.
+
+        Args:
+            token_ids: one of each row.
+            rotation: `text_rotation` of their positions.
+            memory: what was read before, with room for one more; see `Mixture.write`.
+        """
+        hidden = self._need(Part.MIXTURE).write(self.embed_text(token_ids)[:, None], rotation, memory)  # type: ignore[operator]
+        logits: Tensor = self._need(Part.LANGUAGE_HEAD)(hidden[:, 0])
+        return logits
+
     def encode_semantic(self, images: SemanticPatches) -> Float[Tensor, "batch tokens channels"]:
         """Semantic tokens of all views, one view after the other."""
         encoder = self._need(Part.SEMANTIC_ENCODER)
@@ -212,8 +239,7 @@ class G2VLM(nn.Module):
         return self.encode_geometric(inputs.photographs)
 
     def _semantic_stream(self, inputs: ModelInputs) -> Float[Tensor, "batch tokens channels"]:
-        assert self.embedding is not None
-        text: Tensor = self.embedding(inputs.token_ids)
+        text = self.embed_text(inputs.token_ids)
         if inputs.patches is None:
             return text
         images = self.encode_semantic(inputs.patches).to(text.dtype)
