@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from g2vlm.data.questions.everyday import everyday_question
 from g2vlm.data.questions.making import MAKERS, make_questions
 from g2vlm.data.questions.markers import draw_markers
+from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import (
     AnswerKind,
     Marker,
@@ -23,6 +25,7 @@ from g2vlm.data.questions.question import (
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.synthetic import ViewShape, render_batch
 from g2vlm.data.world.config import full_world
+from g2vlm.data.world.draws import Draws
 from g2vlm.data.world.layout import SceneObject, make_room
 from g2vlm.errors import InputError
 
@@ -403,3 +406,26 @@ def test_marker_colours_survive_any_background() -> None:
         drawn = draw_markers(background, [dataclasses.replace(Marker(0, 15, 15, colour))])
         # On its own colour the rim still shows.
         assert (drawn != background).any()
+
+
+def test_everyday_questions_are_answered_in_sentences(asked: list[Asked]) -> None:
+    samples = {id(sample): sample for sample, _ in asked}
+    absent = 0
+    for k, sample in enumerate(samples.values()):
+        question = everyday_question(Observations(sample), Draws(k, 0))
+        assert question is not None
+        if question.answer.startswith("I see no "):
+            absent += 1
+            noun = question.answer.removeprefix("I see no ").removesuffix(".")
+            assert noun in question.text
+            assert noun not in {thing.noun for thing in sample.objects}
+            continue
+        said = re.fullmatch(r"The (.+) is (\d+\.\d) m from the camera of view (\d)\.", question.answer)
+        assert said is not None
+        (thing,) = (thing for thing in sample.objects if thing.label == said[1])
+        assert thing.noun in question.text
+        view = int(said[3]) - 1
+        assert (sample.instance[view] == thing.instance).any()
+        distance = math.dist(sample.T_world_camera[view, :3, 3].tolist(), thing.centre_m)
+        assert float(said[2]) == pytest.approx(distance, abs=0.051)
+    assert 0 < absent < len(samples)

@@ -69,7 +69,13 @@ def tiny_joint() -> Recipe:
     """Questions for the small model: the semantic expert and its encoder learn, geometry stays as it is."""
     phase = Phase(1, (World.FULL,), (1, 2, 4))
     # Answers that say what was measured teach numbers, several tokens of them, not just a letter.
-    data = SyntheticData(phases=(phase,), num_rooms=24_000, questions_per_sample=6, reasoning_share=0.7)
+    data = SyntheticData(
+        phases=(phase,),
+        num_rooms=24_000,
+        questions_per_sample=6,
+        reasoning_share=0.7,
+        everyday_share=0.3,
+    )
     return Recipe(
         name="tiny-joint",
         stage=Stage.JOINT,

@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from g2vlm.data.questions.everyday import everyday_question
 from g2vlm.data.questions.making import make_questions
 from g2vlm.data.questions.markers import draw_markers
+from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import (
     LETTERS,
     REASONING_REQUEST,
@@ -22,6 +24,7 @@ from g2vlm.data.questions.question import (
     renumbered,
 )
 from g2vlm.data.samples import SceneSample
+from g2vlm.data.world.draws import Draws
 from g2vlm.data.world.layout import Room
 from g2vlm.training.pictures import Pictures
 from g2vlm.training.pointing import Pointer, Quote, shown_at
@@ -55,6 +58,7 @@ ASKED_OF_MORE_VIEWS = (
     QuestionFamily.COUNTING,
 )
 _TRIES_PER_QUESTION = 3
+_EVERYDAY_STREAM = 2_000_000_000
 _APART_SHARE = 0.1
 
 
@@ -64,6 +68,18 @@ class AskedPictures:
 
     marked: Float[Tensor, "batch views 3 height width"]
     dialogues: tuple[tuple[QuestionAnswer, ...], ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about a sample."""
+
+    count: int
+    """Questions of the families."""
+    reasoning_share: float
+    """Share of their answers that come with reasoning."""
+    everyday_share: float = 0.0
+    """Share of samples with an everyday question besides."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ def ask_about(
     pictures: Pictures,
     images: Float[Tensor, "batch views 3 height width"],
     rooms: Sequence[Room],
-    asked: tuple[int, float],
+    asked: Asked,
     rng: np.random.Generator,
     grids: Grids | None = None,
 ) -> AskedPictures:
@@ -90,22 +106,25 @@ def ask_about(
         pictures: with the truth.
         images: the pictures as the network sees them, without markers.
         rooms: the room of each sample.
-        asked: questions wanted of each sample, and the share of answers with reasoning.
+        asked: how many questions of each sample, and of what kinds.
         rng: source of the draws.
         grids: of the image tokens that words should look at; None leaves that out.
     """
-    count, reasoning_share = asked
     num_views = images.shape[1]
     families = {1: ASKED_OF_ONE_VIEW, 2: ASKED_OF_TWO_VIEWS}.get(num_views, ASKED_OF_MORE_VIEWS)
     marked, dialogues = [], []
     for i, room in enumerate(rooms):
         sample = _sample(pictures, i, room)
         stream = int(rng.integers(1, 2**30))
-        made = make_questions(sample, count * _TRIES_PER_QUESTION, families=families, stream=stream)
-        chosen = _compatible(made, (num_views, images.shape[-1]), count)
+        made = make_questions(sample, asked.count * _TRIES_PER_QUESTION, families=families, stream=stream)
+        chosen = _compatible(made, (num_views, images.shape[-1]), asked.count)
         marked.append(draw_markers(images[i], [marker for q in chosen for marker in q.markers]))
         instance = sample.instance.numpy()
-        dialogues.append(tuple(_pair(q, rng.random() < reasoning_share, instance, grids) for q in chosen))
+        pairs = [_pair(q, rng.random() < asked.reasoning_share, instance, grids) for q in chosen]
+        if rng.random() < asked.everyday_share:
+            everyday = everyday_question(Observations(sample), Draws(room.seed, _EVERYDAY_STREAM + stream))
+            pairs += [] if everyday is None else [_pair(everyday, False, instance, grids)]
+        dialogues.append(tuple(pairs))
     return AskedPictures(torch.stack(marked), tuple(dialogues))
 
 
@@ -145,7 +164,7 @@ def _pair(question: Question, reasoned: bool, instance: np.ndarray, grids: Grids
         shown = [shown_at(reference.places, instance, grid) for grid in (grids.geometric, grids.semantic)]
         if not (shown[0].any() and shown[1].any()):
             continue
-        for in_answer, words in ((False, text), (True, answer if reasoned else "")):
+        for in_answer, words in ((False, text), (True, answer)):
             pointers += [
                 Pointer(start, end, in_answer, shown[0], shown[1])
                 for start, end in _looking(reference, words)

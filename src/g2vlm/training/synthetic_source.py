@@ -22,7 +22,7 @@ from g2vlm.training.pictures import Pictures, PictureStore, render_pictures
 from g2vlm.training.recipe import Recipe, SyntheticData, World
 from g2vlm.training.sequences import Opening, QuestionAnswer, SequenceBuilder, ViewSet
 from g2vlm.training.stages import Stage
-from g2vlm.training.synthetic_questions import Grids, ask_about
+from g2vlm.training.synthetic_questions import Asked, Grids, ask_about
 
 _SIGHT = 1
 """Number of the random stream that leaves geometric images out."""
@@ -91,7 +91,8 @@ class SyntheticSource:
         """Markers on the pictures, semantic images and questions."""
         config = draw.world.config
         rooms = [make_room(seed, config) for seed in draw.seeds]
-        asked = (self.data.questions_per_sample, self.data.reasoning_share)
+        data = self.data
+        asked = Asked(data.questions_per_sample, data.reasoning_share, data.everyday_share)
         grids = self._grids(draw.shape) if self.recipe.pointing is not None else None
         result = ask_about(pictures, images, rooms, asked, rng, grids)
         semantic = tuple(prepare_semantic(_photos(sample), self.preparation) for sample in result.marked)

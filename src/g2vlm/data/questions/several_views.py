@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.one_view import log_uniform, nearest_to, on_plan, seen_in
 from g2vlm.data.questions.question import (
@@ -53,7 +55,7 @@ def two_views(seen: Observations, draws: Draws) -> tuple[int, int] | None:
     return views[0], views[1]
 
 
-def _countable(seen: Observations) -> dict[str, list[SceneObject]]:
+def countable(seen: Observations) -> dict[str, list[SceneObject]]:
     """Things by noun, of nouns whose number is certain: no more than a sliver of any other is visible."""
     by_noun: dict[str, list[SceneObject]] = {}
     for thing in seen.objects:
@@ -68,13 +70,13 @@ def _countable(seen: Observations) -> dict[str, list[SceneObject]]:
 
 def counting(seen: Observations, draws: Draws) -> Question | None:
     """How many things of a kind the views show."""
-    countable = _countable(seen)
+    by_noun = countable(seen)
     for _ in range(_COUNT_TRIES):
         wanted = draws.choice(_WANTED_COUNTS)
-        nouns = [noun for noun, things in countable.items() if len(things) == wanted]
+        nouns = [noun for noun, things in by_noun.items() if len(things) == wanted]
         if nouns:
             noun = draws.choice(nouns)
-            return _how_many(seen, draws, noun, countable[noun])
+            return _how_many(seen, draws, noun, by_noun[noun])
     return None
 
 
@@ -211,13 +213,16 @@ def _correspondence(
             f"Find the point of view 2 that corresponds to the {query.word} point of view 1.",
         )
     )
-    places = [on_plan(seen.in_camera(views[0], seen.point_world(dot.view, dot.u, dot.v))) for dot in dots]
+    points = [seen.in_camera(views[0], seen.point_world(dot.view, dot.u, dot.v)) for dot in dots]
+    places = [on_plan(point) for point in points]
     references = tuple(
         Reference(dot.colour.word, at_marker(dot), place) for dot, place in zip(dots, places, strict=True)
     )
-    items = [f"{dot.colour.word}{place}" for dot, place in zip(dots, places, strict=True)]
+    away = [f" is {float(np.linalg.norm(point - points[0])):.1f} m away" for point in points[1:]]
+    candidates = zip(dots[1:], places[1:], away, strict=True)
+    items = [f"{dot.colour.word}{place}{distance}" for dot, place, distance in candidates]
     # In the order of their words: in their own order, the right one would always be the first.
-    measured = f"Seen from view 1: {items[0]}. In view 2: {', '.join(sorted(items[1:]))}."
+    measured = f"Seen from view 1: {query.word}{places[0]}. In view 2: {', '.join(sorted(items))}."
     topic = Topic(
         QuestionFamily.CORRESPONDENCE,
         views,
@@ -225,7 +230,7 @@ def _correspondence(
         needs_multiple_views=True,
         references=references,
         shows_answer=at_marker(dots[1]),
-        decides=items[1],
+        decides=items[0],
     )
     words = [colour.word for colour in colours]
     return choice_question(topic, draws, stem, measured, words[0], words[1:])
