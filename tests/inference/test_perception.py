@@ -11,7 +11,7 @@ import torch
 import g2vlm
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
-from g2vlm.inference import pipeline
+from g2vlm.inference import perceiving
 from g2vlm.inference.generation import Continuation, Generator
 from g2vlm.inference.perception import Perception
 from g2vlm.inference.sampling import Sampling
@@ -54,7 +54,7 @@ def test_reading_a_few_views_at_a_time_leaves_the_memory_of_one_pass(
     model: g2vlm.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = pictures(5)
-    monkeypatch.setattr(pipeline, "SEMANTIC_VIEWS_PER_CHUNK", 2)
+    monkeypatch.setattr(perceiving, "SEMANTIC_VIEWS_PER_CHUNK", 2)
     found = model.perceive(photos)
     read = load_photos(photos).photos
     images = prepare_geometric(read, width=model.config.image_width, patch=14)

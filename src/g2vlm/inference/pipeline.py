@@ -1,9 +1,7 @@
 """`g2vlm.load`, and the model that a user holds."""
 
 from collections.abc import Callable, Iterator
-from enum import Enum
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -16,8 +14,9 @@ from g2vlm.checkpoints.loading import (
     restore_replaced,
 )
 from g2vlm.checkpoints.saving import save_network
-from g2vlm.errors import InputError, OutputError
+from g2vlm.errors import OutputError
 from g2vlm.inference.assembly import assemble_scene
+from g2vlm.inference.choices import member_of
 from g2vlm.inference.frames import FramePreparer, FrameSource, open_frames
 from g2vlm.inference.long_video import (
     LongVideo,
@@ -25,6 +24,7 @@ from g2vlm.inference.long_video import (
     reconstruct_long_video,
     settings_of,
 )
+from g2vlm.inference.perceiving import PhotoReader
 from g2vlm.inference.perception import Memory, Perception
 from g2vlm.inference.pieces import PieceFolder
 from g2vlm.inference.planning import MemoryPlan, plan_memory, require_memory
@@ -38,15 +38,15 @@ from g2vlm.inference.timing import Stopwatch
 from g2vlm.inference.writers import CompiledWriter, Writer, require_compilable
 from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
 from g2vlm.inputs.photos import FrameChoice, PhotoSet, PhotoSource, load_photos
-from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
+from g2vlm.inputs.semantic import SemanticPreparation
 from g2vlm.inputs.spans import SYSTEM_PROMPT
 from g2vlm.inputs.text import TextTokenizer
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
 from g2vlm.model.key_selection import KeySelection
-from g2vlm.model.network import G2VLM, SEMANTIC_VIEWS_PER_CHUNK, Wants
-from g2vlm.model.precision import Placement, Precision, choose_placement, keep_freed_memory
-from g2vlm.model.quantization import Quantization, is_replaced, quantize_language_, speed_up_heads_
+from g2vlm.model.network import G2VLM, Wants
+from g2vlm.model.precision import Placement, choose_placement
+from g2vlm.model.quantization import Quantization, adapt_, is_replaced
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.view import View
 
@@ -97,8 +97,8 @@ class Model:
         on_progress: Progress | None = None,
     ) -> "Model":
         """Load a checkpoint; see `load`."""
-        view_attention = _member(ViewAttention, view_attention, "view_attention")
-        quantization = _member(Quantization, quantization, "quantization") or Quantization.NONE
+        view_attention = member_of(ViewAttention, view_attention, "view_attention")
+        quantization = member_of(Quantization, quantization, "quantization") or Quantization.NONE
         placement = choose_placement(device, dtype)
         if compiled:
             require_compilable(placement)
@@ -106,7 +106,7 @@ class Model:
         watch = Stopwatch(placement.device)
         with watch.measure("load_s"):
             network = load_network(folder, placement, parts=RECONSTRUCTION_PARTS, on_progress=on_progress)
-            _adapt(network, placement, quantization)
+            adapt_(network, placement, quantization)
         model = cls(
             folder,
             network,
@@ -274,7 +274,6 @@ class Model:
         self, photos: PhotoSet, images: GeometricImages, plan: MemoryPlan, watch: Stopwatch
     ) -> Perception:
         with watch.measure("forward_s"):
-            prompt = self._prompts.chat_photos(images.pixels, self.view_attention)
             cache = KeyValueCache(
                 CacheShape.of(self.config.mixture),
                 plan.num_tokens,
@@ -283,8 +282,10 @@ class Model:
                 growing=True,
                 cleared=self.compiled,
             )
-            geometry = self.network(prompt.inputs, Wants(geometry=True), cache).geometry
-            position = self._perceive_semantic(photos, cache, prompt.next_position)
+            reader = PhotoReader(
+                self.network, self._prompts, self._semantic_preparation(), self.view_attention
+            )
+            geometry, position = reader.read(photos, images, cache)
         with watch.measure("assemble_s"):
             scene = assemble_scene(geometry, images, photos.photos)
         self.timings = dict(watch.seconds)
@@ -296,20 +297,6 @@ class Model:
         if self._writing is None or self._writing.network is not self.network:
             self._writing = CompiledWriter(self.network) if self.compiled else Writer(self.network)
         return self._writing
-
-    def _perceive_semantic(self, photos: PhotoSet, cache: KeyValueCache, position: int) -> int:
-        """Add the semantic images to a memory, some views at a time; returns the position after them.
-
-        Each sees the ones before it only, so that passes of a few views compute what one of all would, in
-        memory that does not grow with their number.
-        """
-        preparation = self._semantic_preparation()
-        for start in range(0, len(photos.photos), SEMANTIC_VIEWS_PER_CHUNK):
-            chosen = photos.photos[start : start + SEMANTIC_VIEWS_PER_CHUNK]
-            prompt = self._prompts.semantic_views(prepare_semantic(chosen, preparation), position)
-            self.network(prompt.inputs, Wants(), cache)
-            position = prompt.next_position
-        return position
 
     def _read(
         self,
@@ -336,7 +323,7 @@ class Model:
     def _require(self, parts: frozenset[Part]) -> None:
         if not parts & self.config.parts <= self.network.parts:
             self.network = extend_network(self.network, self.folder, self.placement, parts)
-            _adapt(self.network, self.placement, self.quantization)
+            adapt_(self.network, self.placement, self.quantization)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint folder in the released layout, with all parts and the tokenizer.
@@ -367,32 +354,6 @@ class Model:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return push_folder(Path(folder), repo_id, private=private)
-
-
-def _adapt(network: G2VLM, placement: Placement, quantization: Quantization) -> None:
-    """Exchange layers for those that suit the machine and the wish of the user."""
-    quantize_language_(network, quantization)
-    if placement.device.type == "cpu":
-        keep_freed_memory()
-        if placement.precision is Precision.BFLOAT16:
-            speed_up_heads_(network)
-
-
-_Choice = TypeVar("_Choice", bound=Enum)
-
-
-def _member(kind: type[_Choice], choice: _Choice | str | None, name: str) -> _Choice | None:
-    """A member of an enum from itself or its value.
-
-    Raises:
-        InputError: the value is not one of the enum's.
-    """
-    if choice is None or isinstance(choice, kind):
-        return choice
-    values = [member.value for member in kind]
-    if choice not in values:
-        raise InputError(f"Expected {name} to be one of {', '.join(values)}, got {choice!r}.")
-    return kind(choice)
 
 
 def load(

@@ -7,6 +7,7 @@ from torch import nn
 from g2vlm.model.config import Part
 from g2vlm.model.int4 import Int4Linear, PackedInt4Linear, fits_int4
 from g2vlm.model.integer import CACHED_ROWS, Int8Linear, IntegerLinear, integer_product_available
+from g2vlm.model.precision import Placement, Precision, keep_freed_memory
 
 _REPLACEMENTS = (IntegerLinear, Int8Linear, Int4Linear)
 
@@ -21,6 +22,15 @@ class Quantization(Enum):
     INT4 = "int4"
     """Half a byte a weight of the semantic expert, one scale and one offset for each group of input channels;
     the language head stays int8."""
+
+
+def adapt_(network: nn.Module, placement: Placement, quantization: Quantization) -> None:
+    """Exchange, in place, the layers of a loaded network for those that suit the machine and the user."""
+    quantize_language_(network, quantization)
+    if placement.device.type == "cpu":
+        keep_freed_memory()
+        if placement.precision is Precision.BFLOAT16:
+            speed_up_heads_(network)
 
 
 def quantize_language_(network: nn.Module, quantization: Quantization) -> None:

@@ -1,0 +1,51 @@
+"""Reading photos into a memory that questions continue from."""
+
+from dataclasses import dataclass
+
+from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.inputs.geometric import GeometricImages
+from g2vlm.inputs.photos import PhotoSet
+from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
+from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.config import ViewAttention
+from g2vlm.model.network import G2VLM, SEMANTIC_VIEWS_PER_CHUNK, GeometryPrediction, Wants
+
+
+@dataclass(frozen=True)
+class PhotoReader:
+    """Reads photos with the released chat prompt."""
+
+    network: G2VLM
+    prompts: PromptBuilder
+    preparation: SemanticPreparation
+    view_attention: ViewAttention
+
+    def read(
+        self, photos: PhotoSet, images: GeometricImages, cache: KeyValueCache
+    ) -> tuple[GeometryPrediction, int]:
+        """Fill a memory with all photos.
+
+        Args:
+            photos: the views.
+            images: the same for the geometric expert.
+            cache: an empty memory.
+
+        Returns:
+            Points and cameras of the same pass, and the position of what follows the photos.
+        """
+        prompt = self.prompts.chat_photos(images.pixels, self.view_attention)
+        geometry = self.network(prompt.inputs, Wants(geometry=True), cache).geometry
+        return geometry, self._read_semantic(photos, cache, prompt.next_position)
+
+    def _read_semantic(self, photos: PhotoSet, cache: KeyValueCache, position: int) -> int:
+        """Add the semantic images to a memory, some views at a time; returns the position after them.
+
+        Each sees the ones before it only, so that passes of a few views compute what one of all would, in
+        memory that does not grow with their number.
+        """
+        for start in range(0, len(photos.photos), SEMANTIC_VIEWS_PER_CHUNK):
+            chosen = photos.photos[start : start + SEMANTIC_VIEWS_PER_CHUNK]
+            prompt = self.prompts.semantic_views(prepare_semantic(chosen, self.preparation), position)
+            self.network(prompt.inputs, Wants(), cache)
+            position = prompt.next_position
+        return position
