@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+FEW = 64
+"""Tokens up to which repeating a mask for every head costs less than repeating keys and values."""
 SHORT = 1024
 """Keys up to which a CPU trains with explicit attention weights."""
 
@@ -40,11 +42,14 @@ def attend(
         # SDPA aligns its own causal mask at the top left: right only where nothing stands before.
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
     mask = _mask(num_tokens, num_keys, causal, key_mask, keys.device)
+    if grouped and num_tokens <= FEW:
+        groups = queries.shape[1] // keys.shape[1]
+        return _attend_alike(queries, keys, values, mask.repeat(1, 1, groups, 1))
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
 
 
 def _attend_alike(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """All queries see the same keys: those of a group become rows of one head, so that no key is repeated."""
+    """Heads of a group become rows of one head, so that no key is repeated; `mask` is for these rows."""
     kv_heads = keys.shape[1]
     if queries.shape[1] == kv_heads:
         return _ungrouped(queries, keys, values, mask)
