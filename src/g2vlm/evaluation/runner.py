@@ -23,7 +23,7 @@ class RunOptions:
     """Reconstruct, and measure depth, poses and points, where the benchmark knows them."""
     sights: tuple[Sight, ...] = (Sight.FULL,)
     """Ask every question once with each of these; empty asks none."""
-    max_new_tokens: int = 128
+    max_new_tokens: int = 160
     """Limit on the passes of an answer."""
 
 
