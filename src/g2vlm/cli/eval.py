@@ -85,7 +85,7 @@ class Options:
     """Synthetic: do not refuse seeds that models are trained on."""
     width: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
     """Image width that the model works at, a multiple of its patches; its own if not given."""
-    max_new_tokens: int = 160
+    max_new_tokens: int = RunOptions.max_new_tokens
     """Longest answer, in tokens."""
     device: str = "auto"
     """auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, mps."""

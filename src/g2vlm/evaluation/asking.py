@@ -49,7 +49,7 @@ class Examiner:
     """Asks one model."""
 
     model: Model
-    max_new_tokens: int = 160
+    max_new_tokens: int
     """Limit on the passes of an answer."""
 
     def ask(self, photos: Sequence[Image.Image], questions: Sequence[str], sight: Sight) -> tuple[str, ...]:

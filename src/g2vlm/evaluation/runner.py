@@ -24,7 +24,7 @@ class RunOptions:
     sights: tuple[Sight, ...] = (Sight.FULL,)
     """Ask every question once with each of these; empty asks none."""
     max_new_tokens: int = 160
-    """Limit on the passes of an answer."""
+    """Limit on the passes of an answer; the longest reasoning of the synthetic world takes about 120."""
 
 
 def run(
