@@ -1,14 +1,22 @@
-"""Compiled passes: the same choices as plain ones, and no new graph for every length."""
+"""Native and compiled passes: the same choices as plain ones, and no new graph for every length."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import g2vlm
+from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import DeviceError
+from g2vlm.inference.writers import NativeWriter, Writer, Writing, choose_writing
+from g2vlm.model.native.library import load_library
+from g2vlm.model.precision import Placement, Precision
+
+QUESTIONS = ("How far is the chair?", "Which of the two tables is nearer?", "What stands behind it?")
 
 
 def test_compiled_answers_are_those_of_plain_passes(tmp_path: Path) -> None:
@@ -22,6 +30,53 @@ def test_compiled_answers_are_those_of_plain_passes(tmp_path: Path) -> None:
     assert found["graphs"] <= 4
 
 
-def test_compiled_answers_take_a_gpu() -> None:
-    with pytest.raises(DeviceError, match=r"Expected a CUDA GPU .* got cpu"):
-        g2vlm.load("g2vlm-tiny", device="cpu", compiled=True)
+@pytest.mark.parametrize("quantization", ["none", "int8", "int4"])
+def test_native_answers_are_those_of_plain_passes(tmp_path: Path, quantization: str) -> None:
+    folder, rng = random_checkpoint(tmp_path), np.random.default_rng(0)
+    model = g2vlm.load(folder, device="cpu", dtype="float32", quantization=quantization, compiled=True)
+    perception = model.perceive([rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)])
+    assert isinstance(model.writer(), NativeWriter)
+    native = [perception.ask(question, max_new_tokens=30).token_ids for question in QUESTIONS]
+    followed = perception.ask(QUESTIONS[0], max_new_tokens=30, remember=True).token_ids
+    followed += perception.ask(QUESTIONS[1], max_new_tokens=30).token_ids
+    perception.forget()
+    perception._writer = Writer(model.network)
+    assert native == [perception.ask(question, max_new_tokens=30).token_ids for question in QUESTIONS]
+    expected = perception.ask(QUESTIONS[0], max_new_tokens=30, remember=True).token_ids
+    assert followed == expected + perception.ask(QUESTIONS[1], max_new_tokens=30).token_ids
+    assert max(len(ids) for ids in native) > 4
+
+
+def test_native_passes_are_used_for_one_question_and_not_for_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = g2vlm.load(random_checkpoint(tmp_path), device="cpu", dtype="float32")
+    assert model.writing is Writing.NATIVE
+    perception = model.perceive([np.zeros((48, 64, 3), dtype=np.uint8)])
+    rows: list[int] = []
+    plain = Writer.__call__
+
+    def counted(self: Writer, tokens: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        rows.append(len(tokens))
+        return plain(self, tokens, *rest)
+
+    monkeypatch.setattr(Writer, "__call__", counted)
+    one = perception.ask(QUESTIONS[0], max_new_tokens=5)
+    assert not rows
+    several = perception.ask_many(QUESTIONS[:2], max_new_tokens=5)
+    assert set(rows) == {2}
+    assert several[0].token_ids == one.token_ids
+
+
+def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda, mps = (Placement(torch.device(name), Precision.FLOAT32) for name in ("cpu", "cuda", "mps"))
+    assert choose_writing(cpu, None) is choose_writing(cpu, True) is Writing.NATIVE
+    assert choose_writing(cpu, False) is choose_writing(cuda, None) is Writing.PLAIN
+    assert choose_writing(cuda, True) is Writing.GRAPH
+    with pytest.raises(DeviceError, match=r"Expected a CPU or a CUDA GPU .* got mps"):
+        choose_writing(mps, True)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    load_library.cache_clear()
+    assert choose_writing(cpu, None) is Writing.PLAIN
+    with pytest.raises(DeviceError, match=r"no-such-compiler .* was not found: install one"):
+        choose_writing(cpu, True)

@@ -8,6 +8,7 @@ from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import OutputError
 from g2vlm.model.int4 import FEW_ROWS, Int4Linear, PackedInt4Linear, fits_int4, four_bit_codes
 from g2vlm.model.integer import Int8Linear, IntegerLinear, integer_product_available, split_planes
+from g2vlm.model.native.linear import NativeLinear
 
 needs_onednn = pytest.mark.skipif(
     not integer_product_available(), reason="torch without oneDNN's int8 product"
@@ -93,16 +94,20 @@ def test_layers_without_whole_groups_do_not_fit():
     assert not fits_int4(layer(64, 40))
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("quantization", "tolerance"), [("int8", 0.05), ("int4", 0.2)])
-def test_quantized_model_answers_and_reconstructs_nearly_the_same_scene(tmp_path, quantization, tolerance):
+def test_quantized_model_answers_and_reconstructs_nearly_the_same_scene(
+    tmp_path, quantization, tolerance, compiled
+):
     folder = random_checkpoint(tmp_path)
     pictures = list(np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8))
     plain = g2vlm.load(folder, device="cpu", dtype="float32")
-    small = g2vlm.load(folder, device="cpu", dtype="float32", quantization=quantization)
+    small = g2vlm.load(folder, device="cpu", dtype="float32", quantization=quantization, compiled=compiled)
     scenes = [model.reconstruct(pictures) for model in (plain, small)]
     np.testing.assert_allclose(scenes[1].views[1].depth, scenes[0].views[1].depth, rtol=tolerance)
     assert len(small.perceive(pictures).ask("How far?", max_new_tokens=4).token_ids) > 0
     kinds = {type(module) for module in small.network.modules()}
-    assert kinds & ({PackedInt4Linear} if quantization == "int4" else {IntegerLinear, Int8Linear})
+    by_torch = {PackedInt4Linear} if quantization == "int4" else {IntegerLinear, Int8Linear}
+    assert kinds & ({NativeLinear} if compiled else by_torch)
     with pytest.raises(OutputError, match="without quantization"):
         small.save_pretrained(tmp_path / "saved")

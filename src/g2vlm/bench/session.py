@@ -19,6 +19,7 @@ from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
 from g2vlm.inference.pipeline import Model, load
 from g2vlm.inference.prompts import Prompt, PromptBuilder
+from g2vlm.inference.writers import Writing
 from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages
@@ -103,8 +104,9 @@ class Session:
         # Only what is replaced needs modules of its own.
         shared |= {id(part): part for name, part in own.named_children() if name not in LANGUAGE_PARTS}
         network = copy.deepcopy(own, shared)
-        quantize_language_(network, kind)
-        return Model(self.folder, network, self.placement, quantization=kind)
+        quantize_language_(network, kind, native=self.model.writing is Writing.NATIVE)
+        writing = self.model.writing
+        return Model(self.folder, network, self.placement, quantization=kind, writing=writing)
 
     @cached_property
     def prompts(self) -> PromptBuilder:

@@ -123,6 +123,22 @@ def check_device() -> Iterable[Finding]:
         )
 
 
+def check_compiler() -> Iterable[Finding]:
+    """Whether answers can be written by compiled passes on the CPU."""
+    import torch
+
+    from g2vlm.model.native.library import NativeUnavailableError, load_library
+
+    if torch.cuda.is_available():
+        return
+    try:
+        load_library()
+    except NativeUnavailableError as error:
+        yield Finding("compiled answers", State.WARN, str(error), "answers are written more slowly without")
+    else:
+        yield Finding("compiled answers", State.OK, "translated by this machine's C compiler")
+
+
 def check_memory() -> Iterable[Finding]:
     """Memory of the machine, or the limit of the container."""
     total = _memory_bytes()
@@ -179,6 +195,7 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     check_python,
     check_torch,
     check_device,
+    check_compiler,
     check_memory,
     check_disk,
     check_extras,

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
 
 EXAMPLES_HERE = Path("examples/recon_images")
 EXAMPLES_IN_PACKAGE = Path(__file__).parents[1] / "examples" / "recon_images"
+
+
+class Compiled(Enum):
+    """Whether answers are written by compiled passes."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+    @property
+    def wish(self) -> bool | None:
+        """As `load` takes it."""
+        return {Compiled.AUTO: None, Compiled.ON: True, Compiled.OFF: False}[self]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +59,9 @@ class SceneOptions:
     quantization: Quantization = Quantization.NONE
     """int8 or int4: store the language side in fewer bits. Answers come faster, int4 ones are less exact; the
     geometric side keeps its weights."""
-    compiled: bool = False
-    """On a CUDA GPU: write answers by compiled passes, faster once the first answer has compiled them."""
+    compiled: Compiled = Compiled.AUTO
+    """Write answers by compiled passes, which is faster: on a CPU in C, which needs a C compiler, on a CUDA
+    GPU as one graph, whose first answer takes a while longer. auto: on a CPU that can, nowhere else."""
     fit: Fit = Fit.STRETCH
     """stretch: bring every view to the shape of the first, as released; pad: keep the aspect of each."""
     frames: FrameChoiceKind = FrameChoiceKind.COUNT
@@ -96,12 +111,11 @@ class SceneOptions:
         """
         import g2vlm
         from g2vlm.checkpoints.hub import choose_checkpoint
-        from g2vlm.inference.writers import require_compilable
+        from g2vlm.inference.writers import choose_writing
         from g2vlm.model.precision import choose_placement
 
         placement = choose_placement(self.device, self.dtype)
-        if self.compiled:
-            require_compilable(placement)
+        choose_writing(placement, self.compiled.wish)
         choice = choose_checkpoint(self.ckpt)
         say(f"checkpoint: {choice}")
         if caveat := training_status(choice.folder):
@@ -114,7 +128,7 @@ class SceneOptions:
                 dtype=self.dtype,
                 view_attention=self.view_attention,
                 quantization=self.quantization,
-                compiled=self.compiled,
+                compiled=self.compiled.wish,
                 on_progress=on_progress,
             )
 

@@ -35,7 +35,7 @@ from g2vlm.inference.stitching import Progress as StageProgress
 from g2vlm.inference.stitching import no_progress
 from g2vlm.inference.stream import StreamOptions, stream_views
 from g2vlm.inference.timing import Stopwatch
-from g2vlm.inference.writers import CompiledWriter, Writer, require_compilable
+from g2vlm.inference.writers import WRITERS, Writer, Writing, choose_writing
 from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
 from g2vlm.inputs.photos import FrameChoice, PhotoSet, PhotoSource, load_photos
 from g2vlm.inputs.semantic import SemanticPreparation
@@ -71,14 +71,14 @@ class Model:
         *,
         view_attention: ViewAttention | None = None,
         quantization: Quantization = Quantization.NONE,
-        compiled: bool = False,
+        writing: Writing = Writing.PLAIN,
     ) -> None:
         self.folder = folder
         self.placement = placement
         self.network = network
         self.quantization = quantization
-        self.compiled = compiled
-        self._writing: Writer | None = None
+        self.writing = writing
+        self._writer: Writer | None = None
         self.view_attention = view_attention or network.config.view_attention
         self.tokenizer = TextTokenizer.from_folder(folder)
         self.timings: dict[str, float] = {}
@@ -93,27 +93,26 @@ class Model:
         dtype: str = "auto",
         view_attention: ViewAttention | str | None = None,
         quantization: Quantization | str = Quantization.NONE,
-        compiled: bool = False,
+        compiled: bool | None = None,
         on_progress: Progress | None = None,
     ) -> "Model":
         """Load a checkpoint; see `load`."""
         view_attention = member_of(ViewAttention, view_attention, "view_attention")
         quantization = member_of(Quantization, quantization, "quantization") or Quantization.NONE
         placement = choose_placement(device, dtype)
-        if compiled:
-            require_compilable(placement)
+        writing = choose_writing(placement, compiled)
         folder = choose_checkpoint(checkpoint).folder
         watch = Stopwatch(placement.device)
         with watch.measure("load_s"):
             network = load_network(folder, placement, parts=RECONSTRUCTION_PARTS, on_progress=on_progress)
-            adapt_(network, placement, quantization)
+            adapt_(network, placement, quantization, native=writing is Writing.NATIVE)
         model = cls(
             folder,
             network,
             placement,
             view_attention=view_attention,
             quantization=quantization,
-            compiled=compiled,
+            writing=writing,
         )
         model.timings = dict(watch.seconds)
         return model
@@ -280,7 +279,7 @@ class Model:
                 dtype=self.placement.precision.dtype,
                 device=self.placement.device,
                 growing=True,
-                cleared=self.compiled,
+                cleared=WRITERS[self.writing].needs_cleared,
             )
             reader = PhotoReader(
                 self.network, self._prompts, self._semantic_preparation(), self.view_attention
@@ -290,13 +289,13 @@ class Model:
             scene = assemble_scene(geometry, images, photos.photos)
         self.timings = dict(watch.seconds)
         memory = Memory(cache, position)
-        return Perception(self._writer(), self._prompts, scene, memory, self.timings)
+        return Perception(self.writer(), self._prompts, scene, memory, self.timings)
 
-    def _writer(self) -> Writer:
-        """What writes answers; kept, because compiling takes a while."""
-        if self._writing is None or self._writing.network is not self.network:
-            self._writing = CompiledWriter(self.network) if self.compiled else Writer(self.network)
-        return self._writing
+    def writer(self) -> Writer:
+        """What writes answers, once the parts for that are loaded; kept, because compiling takes a while."""
+        if self._writer is None or self._writer.network is not self.network:
+            self._writer = WRITERS[self.writing](self.network)
+        return self._writer
 
     def _read(
         self,
@@ -323,7 +322,8 @@ class Model:
     def _require(self, parts: frozenset[Part]) -> None:
         if not parts & self.config.parts <= self.network.parts:
             self.network = extend_network(self.network, self.folder, self.placement, parts)
-            adapt_(self.network, self.placement, self.quantization)
+            native = self.writing is Writing.NATIVE
+            adapt_(self.network, self.placement, self.quantization, native=native)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint folder in the released layout, with all parts and the tokenizer.
@@ -363,7 +363,7 @@ def load(
     dtype: str = "auto",
     view_attention: ViewAttention | str | None = None,
     quantization: Quantization | str = Quantization.NONE,
-    compiled: bool = False,
+    compiled: bool | None = None,
     on_progress: Progress | None = None,
 ) -> Model:
     """Load a checkpoint.
@@ -377,14 +377,15 @@ def load(
         view_attention: "global" or "causal"; the checkpoint's own choice by default.
         quantization: "none", or "int8" or "int4" to store the language side in fewer bits: answers are
             written faster, with "int4" less exactly; the geometric side keeps its weights.
-        compiled: write answers by compiled passes, on a CUDA GPU only: faster, once the first answer has
-            compiled them.
+        compiled: write answers by compiled passes, which is faster: on a CPU in C, for which a C compiler
+            must be installed, on a CUDA GPU as one graph, whose first answer takes a while longer. By default
+            on a CPU that can, and nowhere else. `Model.writing` says what was chosen.
         on_progress: called with (tensors read, tensors in all).
 
     Raises:
         CheckpointError: the checkpoint is missing, incomplete or does not fit.
         DownloadError: the hub cannot be reached.
-        DeviceError: the device or precision is not available, or cannot run compiled passes.
+        DeviceError: the device or precision is not available, or compiled passes are not possible there.
     """
     return Model.from_pretrained(
         checkpoint,

@@ -1,6 +1,7 @@
-"""Passes over one token of each row, which write answers: plain, or compiled."""
+"""Passes over one token of each row, which write answers: plain, in C, or compiled."""
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import torch
@@ -9,13 +10,29 @@ from torch import Tensor
 
 from g2vlm.errors import DeviceError
 from g2vlm.model.cache import KeyValueCache, StepMemory
+from g2vlm.model.native.library import NativeUnavailableError, load_library
+from g2vlm.model.native.writing import NativePass
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Placement
 from g2vlm.model.rotary import Rotation
 
 
+class Writing(Enum):
+    """How passes over one token run."""
+
+    PLAIN = "plain"
+    """Operation by operation, as all other passes."""
+    NATIVE = "native"
+    """On a CPU: by a library in C, which the machine's own compiler translates once."""
+    GRAPH = "graph"
+    """On a CUDA GPU: as one graph of `torch.compile`."""
+
+
 class Writer:
     """The passes over one token of each row."""
+
+    needs_cleared = False
+    """Whether memory must hold zeros where nothing was written yet."""
 
     def __init__(self, network: G2VLM) -> None:
         self.network = network
@@ -26,6 +43,36 @@ class Writer:
         """Read one token of each row behind what the cache holds: the logits of the next."""
         cache.reserve(1)
         logits = self.network.write(tokens, self.network.text_rotation(positions), cache)
+        cache.advance(1)
+        return logits
+
+
+class NativeWriter(Writer):
+    """Passes in C for one row; several rows, which share one reading of the weights, go the plain way.
+
+    Choices are those of plain passes up to rounding.
+
+    Args:
+        network: on the CPU; its weights must stay where and what they are.
+
+    Raises:
+        NativeUnavailableError: there is no compiler for the library.
+        ValueError: a network that the library does not take.
+    """
+
+    def __init__(self, network: G2VLM) -> None:
+        super().__init__(network)
+        self._pass = NativePass(network)
+
+    def __call__(
+        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """As of any writer."""
+        if not self._pass.fits(cache):
+            return super().__call__(tokens, positions, cache)
+        cache.reserve(1)
+        rotation = self.network.text_rotation(positions)
+        logits = self._pass(self.network.embed_text(tokens), rotation, cache)
         cache.advance(1)
         return logits
 
@@ -41,6 +88,8 @@ class CompiledWriter(Writer):
         network: the parts of a model that write text.
         backend: of `torch.compile`.
     """
+
+    needs_cleared = True
 
     def __init__(self, network: G2VLM, backend: str | Callable[..., Any] = "inductor") -> None:
         super().__init__(network)
@@ -67,14 +116,35 @@ class CompiledWriter(Writer):
         return self.network.write(tokens, Rotation(cos, sin), StepMemory(*memory))
 
 
-def require_compilable(placement: Placement) -> None:
-    """Refuse devices where compiled passes are not faster.
+WRITERS: dict[Writing, type[Writer]] = {
+    Writing.PLAIN: Writer,
+    Writing.NATIVE: NativeWriter,
+    Writing.GRAPH: CompiledWriter,
+}
+
+
+def choose_writing(placement: Placement, compiled: bool | None) -> Writing:
+    """How answers will be written.
+
+    Args:
+        placement: where the network runs.
+        compiled: True for compiled passes, False for plain ones; None for what costs no waiting: native
+            passes on a CPU with a C compiler, plain ones elsewhere.
 
     Raises:
-        DeviceError: anything but a CUDA GPU.
+        DeviceError: compiled passes were asked for and are not possible here.
     """
-    if placement.device.type != "cuda":
-        raise DeviceError(
-            f"Expected a CUDA GPU for compiled answers, got {placement.device}: leave `compiled` out there; "
-            "on a CPU, plain passes are faster."
-        )
+    device = placement.device
+    if compiled is False or (compiled is None and device.type != "cpu"):
+        return Writing.PLAIN
+    if device.type == "cuda":
+        return Writing.GRAPH
+    if device.type != "cpu":
+        raise DeviceError(f"Expected a CPU or a CUDA GPU for compiled answers, got {device}: leave it out.")
+    try:
+        load_library()
+    except NativeUnavailableError as error:
+        if compiled is None:
+            return Writing.PLAIN
+        raise DeviceError(f"Expected to write answers by compiled passes, but {error}.") from error
+    return Writing.NATIVE

@@ -168,6 +168,11 @@ class KeyValueCache:
         return self._keys.shape[1]
 
     @property
+    def buffers(self) -> tuple[Float[Tensor, "layers batch kv_heads capacity channels"], ...]:
+        """All keys and all values, as they lie in memory; what stands behind `length` means nothing."""
+        return self._keys, self._values
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of the buffers."""
         return 2 * self._keys.numel() * self._keys.element_size()

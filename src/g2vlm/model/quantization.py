@@ -7,9 +7,10 @@ from torch import nn
 from g2vlm.model.config import Part
 from g2vlm.model.int4 import Int4Linear, PackedInt4Linear, fits_int4
 from g2vlm.model.integer import CACHED_ROWS, Int8Linear, IntegerLinear, integer_product_available
+from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.precision import Placement, Precision, keep_freed_memory
 
-_REPLACEMENTS = (IntegerLinear, Int8Linear, Int4Linear)
+_REPLACEMENTS = (IntegerLinear, Int8Linear, Int4Linear, NativeLinear)
 
 
 class Quantization(Enum):
@@ -24,32 +25,43 @@ class Quantization(Enum):
     the language head stays int8."""
 
 
-def adapt_(network: nn.Module, placement: Placement, quantization: Quantization) -> None:
-    """Exchange, in place, the layers of a loaded network for those that suit the machine and the user."""
-    quantize_language_(network, quantization)
+def adapt_(network: nn.Module, placement: Placement, quantization: Quantization, *, native: bool) -> None:
+    """Exchange, in place, the layers of a loaded network for those that suit the machine and the user.
+
+    Args:
+        network: with its weights in place.
+        placement: where they are.
+        quantization: of the language side.
+        native: native passes will write answers; only on a CPU.
+    """
+    quantize_language_(network, quantization, native=native)
     if placement.device.type == "cpu":
         keep_freed_memory()
         if placement.precision is Precision.BFLOAT16:
             speed_up_heads_(network)
 
 
-def quantize_language_(network: nn.Module, quantization: Quantization) -> None:
+def quantize_language_(network: nn.Module, quantization: Quantization, *, native: bool) -> None:
     """Store, in place, the semantic expert and the language head in fewer bits.
 
     Layers that are already replaced stay, so that parts loaded later can be treated by a second call.
+    `native`: as native passes read them.
     """
     if quantization is Quantization.NONE:
         return
     for name, linear in _linears(network):
         if name.startswith("mixture.layers.") and ".semantic." in name:
-            _replace(network, name, _smaller(linear, quantization))
+            _replace(network, name, _smaller(linear, quantization, native))
         elif name == "language_head":
             # Its errors go straight into the choice of the next token.
-            _replace(network, name, _smaller(linear, Quantization.INT8))
+            _replace(network, name, _smaller(linear, Quantization.INT8, native))
 
 
-def _smaller(linear: nn.Linear, quantization: Quantization) -> nn.Module:
+def _smaller(linear: nn.Linear, quantization: Quantization, native: bool) -> nn.Module:
     on_cpu = linear.weight.device.type == "cpu"
+    if native:
+        fits = quantization is Quantization.INT4 and fits_int4(linear)
+        return NativeLinear(Int4Linear(linear) if fits else Int8Linear(linear))
     if quantization is Quantization.INT4 and fits_int4(linear):
         return PackedInt4Linear(linear) if on_cpu else Int4Linear(linear)
     if on_cpu and integer_product_available():

@@ -1,0 +1,133 @@
+"""Matrices as the C library reads them: pointers into tensors, in any of four formats."""
+
+import ctypes
+import mmap
+import platform
+from ctypes import c_int32, c_int64, c_void_p
+
+import torch
+from jaxtyping import Float, Integer, Shaped
+from torch import Tensor
+
+from g2vlm.model.native.library import load_library
+
+FLOAT32, BFLOAT16, INT8, INT4 = range(4)
+"""Formats, as in products.h."""
+MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
+"""Of Linux: large pages are wanted; make them now (since Linux 6.1)."""
+LARGE_BYTES = 1 << 22
+"""Smaller tensors stay in pages of the usual size."""
+
+
+class CMatrix(ctypes.Structure):
+    """`Matrix` of products.h."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("group", c_int32),
+        ("narrow", c_int32),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("weight", c_void_p),
+        ("scale", c_void_p),
+        ("offset", c_void_p),
+        ("sums", c_void_p),
+        ("bias", c_void_p),
+    )
+
+
+class StoredMatrix:
+    """A linear layer's numbers on a CPU, which must stay where they are, and its products."""
+
+    def __init__(
+        self, kind: int, shape: tuple[int, int], weight: Tensor, bias: Float[Tensor, " out"] | None
+    ) -> None:
+        self._kept: list[Tensor] = []
+        self.c = CMatrix(kind=kind, rows=shape[0], columns=shape[1])
+        self.c.weight = self._place(weight, weight.dtype)
+        if bias is not None:
+            self.c.bias = self._place(bias, torch.float32)
+
+    @classmethod
+    def of_floats(cls, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None) -> "StoredMatrix":
+        """Of a weight in float32 or bfloat16."""
+        kind = BFLOAT16 if weight.dtype == torch.bfloat16 else FLOAT32
+        return cls(kind, (weight.shape[0], weight.shape[1]), weight, bias)
+
+    @classmethod
+    def of_int8(
+        cls,
+        codes: Integer[Tensor, "out in"],
+        scale: Float[Tensor, " out"],
+        bias: Float[Tensor, " out"] | None,
+    ) -> "StoredMatrix":
+        """Of signed bytes, `scale * code`."""
+        matrix = cls(INT8, (codes.shape[0], codes.shape[1]), codes, bias)
+        matrix.c.scale = matrix._place(scale, torch.float32)
+        matrix.c.sums = matrix._place(codes.sum(dim=1, dtype=torch.int32), torch.int32)
+        return matrix
+
+    @classmethod
+    def of_int4(
+        cls,
+        pairs: Integer[Tensor, "out half_in"],
+        scale: Float[Tensor, "out groups"],
+        offset: Float[Tensor, "out groups"],
+        bias: Float[Tensor, " out"] | None,
+    ) -> "StoredMatrix":
+        """Of two codes from 0 to 15 a byte, the even channel in the low half: `scale * code + offset`."""
+        columns = 2 * pairs.shape[1]
+        matrix = cls(INT4, (pairs.shape[0], columns), pairs, bias)
+        matrix.c.group, matrix.c.narrow = columns // scale.shape[1], int(scale.dtype == torch.bfloat16)
+        matrix.c.scale = matrix._place(scale, scale.dtype)
+        matrix.c.offset = matrix._place(offset, scale.dtype)
+        return matrix
+
+    def _place(self, tensor: Tensor, dtype: torch.dtype) -> int:
+        """Where a tensor's numbers lie, or a copy's if they are of another type."""
+        self._kept.append(contiguous(tensor, dtype))
+        return self._kept[-1].data_ptr()
+
+    def multiply(self, x: Float[Tensor, "rows in"], *, plain: bool = False) -> Float[Tensor, "rows out"]:
+        """Product with a few rows, bias included, in float32.
+
+        Args:
+            x: any float type.
+            plain: by the forms that every processor runs.
+        """
+        given = contiguous(x, torch.float32)
+        out = torch.empty(len(given), self.c.rows)
+        place, count = ctypes.byref(self.c), len(given)
+        threads = torch.get_num_threads()
+        library = load_library(plain=plain)
+        if library.g2vlm_multiply(place, given.data_ptr(), count, out.data_ptr(), threads):
+            raise MemoryError("Expected memory for a product of a few rows, got none.")
+        return out
+
+    def widened(self, begin: int, end: int, dtype: torch.dtype) -> Float[Tensor, "rows in"]:
+        """Some rows of an int8 or int4 matrix, in bfloat16 or float32."""
+        out = torch.empty(end - begin, self.c.columns, dtype=dtype)
+        narrow, threads = int(dtype == torch.bfloat16), torch.get_num_threads()
+        load_library().g2vlm_widen(ctypes.byref(self.c), begin, end, narrow, out.data_ptr(), threads)
+        return out
+
+
+def contiguous(tensor: Shaped[Tensor, "*any"], dtype: torch.dtype) -> Shaped[Tensor, "*any"]:
+    """The tensor itself if it is of that type and in order, else a copy; large ones in large pages."""
+    found = tensor.detach().to(dtype).contiguous()
+    use_large_pages(found)
+    return found
+
+
+def use_large_pages(tensor: Shaped[Tensor, "*any"]) -> None:
+    """Ask the system to keep a large tensor in pages of megabytes, which are read a little faster.
+
+    Only a wish: nothing happens where the system does not know it.
+    """
+    num_bytes = tensor.numel() * tensor.element_size()
+    if num_bytes < LARGE_BYTES or platform.system() != "Linux":
+        return
+    start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = tensor.data_ptr() + num_bytes - start
+    for advice in (MADV_HUGEPAGE, MADV_COLLAPSE):
+        ctypes.CDLL(None).madvise(c_void_p(start), ctypes.c_size_t(size), advice)

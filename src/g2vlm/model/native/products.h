@@ -1,0 +1,363 @@
+/* Products of a stored matrix with one vector, which read the matrix at the speed of the memory.
+
+   Every format has a plain form, which any C compiler turns into vector code, and one for processors with
+   AVX-512 and its instructions for bfloat16 and int8. PLAIN chooses the plain forms, for tests. */
+
+#ifndef G2VLM_PRODUCTS_H
+#define G2VLM_PRODUCTS_H
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(PLAIN)
+#include <immintrin.h>
+#define WIDE 1
+#else
+#define WIDE 0
+#endif
+#if WIDE && defined(__AVX512BF16__)
+#define FAST_BFLOAT16 1
+#else
+#define FAST_BFLOAT16 0
+#endif
+#if WIDE && defined(__AVX512VNNI__)
+#define FAST_INTEGER 1
+#else
+#define FAST_INTEGER 0
+#endif
+
+/* Bytes that a product asks for before it needs them: farther than the processor looks ahead by itself. */
+#define AHEAD 1024
+
+enum { FLOAT32, BFLOAT16, INT8, INT4 };
+
+typedef struct {
+    int32_t kind;
+    int32_t group;       /* int4: input channels that share a scale and an offset */
+    int32_t narrow;      /* int4: scales and offsets are bfloat16, not float32 */
+    int64_t rows;
+    int64_t columns;
+    const void *weight;  /* row after row; int4: two codes a byte, the even channel in the low half */
+    const void *scale;   /* int8: a float32 a row; int4: one a group */
+    const void *offset;  /* int4: of code zero, one a group */
+    const int32_t *sums; /* int8: the sum of the codes of each row */
+    const float *bias;   /* or NULL */
+} Matrix;
+
+/* A vector in the forms that products want. Two int8 planes hold it to one part in 32,000 of its largest
+   entry: value = step * (coarse + fine / 256). */
+typedef struct {
+    float *wide;
+    uint16_t *narrow;
+    int8_t *coarse;
+    int8_t *fine;
+    float *group_sums;
+    float step;
+} Vector;
+
+static inline float widen(uint16_t bits) {
+    uint32_t whole = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &whole, sizeof value);
+    return value;
+}
+
+/* Round to nearest, ties to even, as torch does; not made for NaN. */
+static inline uint16_t narrowed(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+/* A number as a tensor of the tower's format holds it. */
+static inline float held(float value, int is_narrow) { return is_narrow ? widen(narrowed(value)) : value; }
+
+static inline float factor(const void *values, int64_t index, int is_narrow) {
+    return is_narrow ? widen(((const uint16_t *)values)[index]) : ((const float *)values)[index];
+}
+
+static int64_t vector_bytes(int64_t columns) {
+    /* Groups have 32 channels at least; each form starts on a cache line. */
+    int64_t lines = (columns + 63) / 64;
+    return lines * 64 * (4 + 2 + 1 + 1) + (lines * 2 + 16) * 4;
+}
+
+static Vector vector_in(char *memory, int64_t columns) {
+    int64_t padded = (columns + 63) / 64 * 64;
+    Vector vector;
+    vector.wide = (float *)memory;
+    vector.narrow = (uint16_t *)(memory + padded * 4);
+    vector.coarse = (int8_t *)(memory + padded * 6);
+    vector.fine = (int8_t *)(memory + padded * 7);
+    vector.group_sums = (float *)(memory + padded * 8);
+    vector.step = 0;
+    return vector;
+}
+
+/* Where channel i of a block of 128 goes so that the even ones, which are the low halves of 64 bytes of
+   int4 codes, stand before the odd ones. */
+static inline int64_t unzipped(int64_t i) { return (i & ~127) + ((i & 1) << 6) + ((i & 127) >> 1); }
+
+static void split_planes(Vector *vector, int64_t columns, int unzip) {
+    const float *x = vector->wide;
+    float largest = 1e-30f;
+#pragma omp simd reduction(max : largest)
+    for (int64_t i = 0; i < columns; i++) largest = fmaxf(largest, fabsf(x[i]));
+    vector->step = largest / 127;
+    float inverse = 127 / largest;
+    int64_t zipped = unzip ? columns / 128 * 128 : 0;
+    for (int64_t i = 0; i < columns; i++) {
+        float scaled = x[i] * inverse, coarse = rintf(scaled);
+        float fine = rintf((scaled - coarse) * 256);
+        int64_t place = i < zipped ? unzipped(i) : i;
+        vector->coarse[place] = (int8_t)coarse;
+        vector->fine[place] = (int8_t)(fine > 127 ? 127 : fine);
+    }
+}
+
+/* Derive from `wide` the forms that products with this matrix read. */
+static void prepare(Vector *vector, const Matrix *matrix) {
+    const float *x = vector->wide;
+    int64_t columns = matrix->columns;
+    if (matrix->kind == BFLOAT16 && FAST_BFLOAT16)
+        for (int64_t i = 0; i < columns; i++) vector->narrow[i] = narrowed(x[i]);
+    if (matrix->kind == INT8 && FAST_INTEGER) split_planes(vector, columns, 0);
+    if (matrix->kind == INT4) {
+        if (FAST_INTEGER) split_planes(vector, columns, 1);
+        for (int64_t g = 0; g < columns / matrix->group; g++) {
+            float sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t i = g * matrix->group; i < (g + 1) * matrix->group; i++) sum += x[i];
+            vector->group_sums[g] = sum;
+        }
+    }
+}
+
+static inline float row_float32(const float *row, const Vector *vector, int64_t columns) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < columns; i++) sum += row[i] * vector->wide[i];
+    return sum;
+}
+
+static inline float row_bfloat16(const uint16_t *row, const Vector *vector, int64_t columns) {
+    float sum = 0;
+    int64_t i = 0;
+#if FAST_BFLOAT16
+    const uint16_t *x = vector->narrow;
+    __m512 parts[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (; i + 128 <= columns; i += 128)
+        for (int k = 0; k < 4; k++) {
+            _mm_prefetch((const char *)(row + i + 32 * k) + AHEAD, _MM_HINT_T0);
+            parts[k] = _mm512_dpbf16_ps(parts[k], (__m512bh)_mm512_loadu_si512(row + i + 32 * k),
+                                        (__m512bh)_mm512_loadu_si512(x + i + 32 * k));
+        }
+    sum = _mm512_reduce_add_ps(
+        _mm512_add_ps(_mm512_add_ps(parts[0], parts[1]), _mm512_add_ps(parts[2], parts[3])));
+#endif
+    float rest = 0;
+#pragma omp simd reduction(+ : rest)
+    for (int64_t j = i; j < columns; j++) rest += widen(row[j]) * vector->wide[j];
+    return sum + rest;
+}
+
+static inline float row_int8(const int8_t *row, const Vector *vector, int64_t columns, int32_t sum_of_codes) {
+#if FAST_INTEGER
+    const int8_t *coarse = vector->coarse, *fine = vector->fine;
+    /* The instruction multiplies unsigned bytes with signed ones: planes are moved up by 128 and the sum of
+       the codes, so many times, is taken off again. */
+    const __m512i up = _mm512_set1_epi8((char)128);
+    __m512i high[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()}, low[2] = {high[0], high[0]};
+    int64_t i = 0;
+    for (; i + 128 <= columns; i += 128)
+        for (int k = 0; k < 2; k++) {
+            _mm_prefetch((const char *)(row + i + 64 * k) + AHEAD, _MM_HINT_T0);
+            __m512i codes = _mm512_loadu_si512(row + i + 64 * k);
+            __m512i c = _mm512_xor_si512(_mm512_loadu_si512(coarse + i + 64 * k), up);
+            __m512i f = _mm512_xor_si512(_mm512_loadu_si512(fine + i + 64 * k), up);
+            high[k] = _mm512_dpbusd_epi32(high[k], c, codes);
+            low[k] = _mm512_dpbusd_epi32(low[k], f, codes);
+        }
+    int32_t on_coarse = _mm512_reduce_add_epi32(_mm512_add_epi32(high[0], high[1]));
+    int32_t on_fine = _mm512_reduce_add_epi32(_mm512_add_epi32(low[0], low[1]));
+    for (; i < columns; i++) {
+        on_coarse += (coarse[i] + 128) * row[i];
+        on_fine += (fine[i] + 128) * row[i];
+    }
+    on_coarse -= 128 * sum_of_codes;
+    on_fine -= 128 * sum_of_codes;
+    return vector->step * ((float)on_coarse + (float)on_fine / 256);
+#else
+    (void)sum_of_codes;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < columns; i++) sum += (float)row[i] * vector->wide[i];
+    return sum;
+#endif
+}
+
+/* Over the channels from `begin` on, which starts a group: sum of scale * code * x, without offsets. */
+static inline float codes_int4(const Matrix *matrix, const uint8_t *row, int64_t first_group, const Vector *vector,
+                               int64_t begin, int planes) {
+    float sum = 0;
+    for (int64_t start = begin; start < matrix->columns; start += matrix->group) {
+        const uint8_t *pairs = row + start / 2;
+        float part = 0;
+        if (planes) {
+            /* The rest behind whole blocks is not unzipped. */
+            const int8_t *coarse = vector->coarse + start, *fine = vector->fine + start;
+            int32_t total = 0;
+            for (int64_t j = 0; j < matrix->group / 2; j++) {
+                int32_t even = coarse[2 * j] * 256 + fine[2 * j], odd = coarse[2 * j + 1] * 256 + fine[2 * j + 1];
+                total += (pairs[j] & 15) * even + (pairs[j] >> 4) * odd;
+            }
+            part = (float)total * (vector->step / 256);
+        } else {
+            const float *x = vector->wide + start;
+#pragma omp simd reduction(+ : part)
+            for (int64_t j = 0; j < matrix->group / 2; j++)
+                part += (float)(pairs[j] & 15) * x[2 * j] + (float)(pairs[j] >> 4) * x[2 * j + 1];
+        }
+        sum += part * factor(matrix->scale, first_group + start / matrix->group, matrix->narrow);
+    }
+    return sum;
+}
+
+#if WIDE
+/* Sixteen factors or fewer from `index` on. */
+static inline __m512 factors(const void *values, int64_t index, __mmask16 mask, int is_narrow) {
+    if (!is_narrow) return _mm512_maskz_loadu_ps(mask, (const float *)values + index);
+    __m256i bits = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)values + index);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+#endif
+
+static inline float row_int4(const Matrix *matrix, int64_t index, const Vector *vector) {
+    const uint8_t *row = (const uint8_t *)matrix->weight + index * (matrix->columns / 2);
+    int64_t groups = matrix->columns / matrix->group, first_group = index * groups;
+    float sum = 0;
+    int64_t i = 0;
+#if FAST_INTEGER
+    const __m512i low_half = _mm512_set1_epi8(15);
+    /* Lane l sums channels 8 l to 8 l + 7 of a block. */
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const int64_t in_block = 128 / matrix->group;
+    const __m512i owner = _mm512_srli_epi32(lanes, matrix->group == 64 ? 3 : 2);
+    const __mmask16 mask = (__mmask16)((1 << in_block) - 1);
+    __m512 total = _mm512_setzero_ps();
+    for (; i + 128 <= matrix->columns; i += 128) {
+        _mm_prefetch((const char *)(row + i / 2) + AHEAD, _MM_HINT_T0);
+        __m512i pairs = _mm512_loadu_si512(row + i / 2);
+        __m512i even = _mm512_and_si512(pairs, low_half);
+        __m512i odd = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low_half);
+        __m512i zero = _mm512_setzero_si512();
+        __m512i high = _mm512_dpbusd_epi32(zero, even, _mm512_loadu_si512(vector->coarse + i));
+        high = _mm512_dpbusd_epi32(high, odd, _mm512_loadu_si512(vector->coarse + i + 64));
+        __m512i low = _mm512_dpbusd_epi32(zero, even, _mm512_loadu_si512(vector->fine + i));
+        low = _mm512_dpbusd_epi32(low, odd, _mm512_loadu_si512(vector->fine + i + 64));
+        __m512 part = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
+        __m512 scale = factors(matrix->scale, first_group + i / matrix->group, mask, matrix->narrow);
+        total = _mm512_fmadd_ps(part, _mm512_permutexvar_ps(owner, scale), total);
+    }
+    sum = _mm512_reduce_add_ps(total) * (vector->step / 256);
+#endif
+    sum += codes_int4(matrix, row, first_group, vector, i, FAST_INTEGER);
+    int64_t g = 0;
+#if WIDE
+    __m512 on_offsets = _mm512_setzero_ps();
+    for (; g < groups; g += 16) {
+        __mmask16 rest = (__mmask16)(groups - g >= 16 ? 0xffff : (1 << (groups - g)) - 1);
+        __m512 offset = factors(matrix->offset, first_group + g, rest, matrix->narrow);
+        on_offsets = _mm512_fmadd_ps(offset, _mm512_maskz_loadu_ps(rest, vector->group_sums + g), on_offsets);
+    }
+    sum += _mm512_reduce_add_ps(on_offsets);
+#endif
+    for (; g < groups; g++)
+        sum += factor(matrix->offset, first_group + g, matrix->narrow) * vector->group_sums[g];
+    return sum;
+}
+
+/* Rows `begin` to `end` of a matrix with each of `count` vectors, bias included, as a tensor holds the result.
+   out: (count, stride). A row of the matrix is read once and stays in the cache for all vectors. */
+static void multiply(const Matrix *matrix, const Vector *vectors, int64_t count, int64_t begin, int64_t end,
+                     int is_narrow, float *out, int64_t stride) {
+    const int64_t columns = matrix->columns;
+    switch (matrix->kind) {
+    case FLOAT32:
+        for (int64_t row = begin; row < end; row++)
+            for (int64_t i = 0; i < count; i++)
+                out[i * stride + row] = row_float32((const float *)matrix->weight + row * columns, vectors + i, columns);
+        break;
+    case BFLOAT16:
+        for (int64_t row = begin; row < end; row++)
+            for (int64_t i = 0; i < count; i++)
+                out[i * stride + row] =
+                    row_bfloat16((const uint16_t *)matrix->weight + row * columns, vectors + i, columns);
+        break;
+    case INT8:
+        for (int64_t row = begin; row < end; row++)
+            for (int64_t i = 0; i < count; i++)
+                out[i * stride + row] = ((const float *)matrix->scale)[row] *
+                                        row_int8((const int8_t *)matrix->weight + row * columns, vectors + i, columns,
+                                                 matrix->sums[row]);
+        break;
+    default:
+        for (int64_t row = begin; row < end; row++)
+            for (int64_t i = 0; i < count; i++) out[i * stride + row] = row_int4(matrix, row, vectors + i);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        float *own = out + i * stride;
+        for (int64_t row = begin; row < end; row++)
+            own[row] = held(matrix->bias ? own[row] + matrix->bias[row] : own[row], is_narrow);
+    }
+}
+
+static inline float weight_at(const Matrix *matrix, int64_t row, int64_t column) {
+    int64_t index = row * matrix->columns + column;
+    if (matrix->kind == INT8) return ((const float *)matrix->scale)[row] * ((const int8_t *)matrix->weight)[index];
+    uint8_t pair = ((const uint8_t *)matrix->weight)[index / 2];
+    int64_t group = index / matrix->group;
+    return factor(matrix->scale, group, matrix->narrow) * (column & 1 ? pair >> 4 : pair & 15) +
+           factor(matrix->offset, group, matrix->narrow);
+}
+
+/* The weights of one row of an int8 or int4 matrix in bfloat16 or float32. */
+static void widen_weights(const Matrix *matrix, int64_t row, int is_narrow, void *out) {
+    const int64_t columns = matrix->columns;
+    int64_t i = 0;
+#if FAST_BFLOAT16
+    for (; is_narrow && i + 32 <= columns; i += 32) {
+        int64_t index = row * columns + i;
+        __m512i low, high;
+        __m512 scale, offset = _mm512_setzero_ps();
+        if (matrix->kind == INT8) {
+            const __m128i *codes = (const __m128i *)((const int8_t *)matrix->weight + index);
+            low = _mm512_cvtepi8_epi32(_mm_loadu_si128(codes));
+            high = _mm512_cvtepi8_epi32(_mm_loadu_si128(codes + 1));
+            scale = _mm512_set1_ps(((const float *)matrix->scale)[row]);
+        } else {
+            __m128i pairs = _mm_loadu_si128((const __m128i *)((const uint8_t *)matrix->weight + index / 2));
+            __m128i even = _mm_and_si128(pairs, _mm_set1_epi8(15));
+            __m128i odd = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
+            low = _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(even, odd));
+            high = _mm512_cvtepu8_epi32(_mm_unpackhi_epi8(even, odd));
+            scale = _mm512_set1_ps(factor(matrix->scale, index / matrix->group, matrix->narrow));
+            offset = _mm512_set1_ps(factor(matrix->offset, index / matrix->group, matrix->narrow));
+        }
+        __m512 first = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), scale, offset);
+        __m512 second = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), scale, offset);
+        _mm512_storeu_si512((uint16_t *)out + i, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+    }
+#endif
+    for (; i < columns; i++) {
+        float value = weight_at(matrix, row, i);
+        if (is_narrow)
+            ((uint16_t *)out)[i] = narrowed(value);
+        else
+            ((float *)out)[i] = value;
+    }
+}
+
+#endif

@@ -1,0 +1,147 @@
+"""Hands a network to the C library, and runs passes over one token there."""
+
+import ctypes
+from ctypes import POINTER, byref, c_float, c_int32, c_int64, c_void_p
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.mixture import ExpertLayer, Mixture
+from g2vlm.model.native.library import load_library
+from g2vlm.model.native.linear import NativeLinear
+from g2vlm.model.native.matrix import CMatrix, StoredMatrix, contiguous
+from g2vlm.model.network import G2VLM
+from g2vlm.model.rotary import Rotation
+
+MAX_HEAD_DIM, MAX_GROUP = 512, 64
+"""Limits of attention.h."""
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        ("qkv", CMatrix),
+        ("out", CMatrix),
+        ("gate_up", CMatrix),
+        ("down", CMatrix),
+        ("attention_norm", c_void_p),
+        ("query_norm", c_void_p),
+        ("key_norm", c_void_p),
+        ("mlp_norm", c_void_p),
+    )
+
+
+class _Network(ctypes.Structure):
+    _fields_ = (
+        ("num_layers", c_int32),
+        ("num_heads", c_int32),
+        ("num_kv_heads", c_int32),
+        ("head_dim", c_int32),
+        ("narrow", c_int32),
+        ("eps", c_float),
+        ("width", c_int64),
+        ("mlp_width", c_int64),
+        ("layers", POINTER(_Layer)),
+        ("final_norm", c_void_p),
+        ("language_head", CMatrix),
+    )
+
+
+class NativePass:
+    """Passes over one token through the semantic expert and the language head, on a CPU.
+
+    Args:
+        network: with the parts that write text; their weights are read where they lie, and must stay there
+            unchanged.
+        plain: by the forms that every processor runs.
+
+    Raises:
+        NativeUnavailableError: there is no library on this machine.
+        ValueError: heads that the library does not take.
+    """
+
+    def __init__(self, network: G2VLM, *, plain: bool = False) -> None:
+        self._library = load_library(plain=plain)
+        mixture, language_head = network.mixture, network.language_head
+        assert isinstance(mixture, Mixture)
+        assert language_head is not None
+        config = mixture.config
+        if config.head_dim > MAX_HEAD_DIM or config.num_heads // config.num_kv_heads > MAX_GROUP:
+            raise ValueError(
+                f"Expected heads of {MAX_HEAD_DIM} channels and groups of {MAX_GROUP} heads at most, got "
+                f"{config.head_dim} and {config.num_heads // config.num_kv_heads}."
+            )
+        self._dtype = mixture.semantic_norm.weight.dtype
+        self._kept: list[Tensor | StoredMatrix] = []
+        experts: list[ExpertLayer] = [layer.semantic for layer in mixture.layers]  # type: ignore[misc]
+        self._layers = (_Layer * len(experts))(*(self._layer(expert) for expert in experts))
+        self._network = _Network(
+            config.num_layers,
+            config.num_heads,
+            config.num_kv_heads,
+            config.head_dim,
+            int(self._dtype == torch.bfloat16),
+            config.norm_eps,
+            config.width,
+            config.mlp_width,
+            self._layers,
+            self._norm(mixture.semantic_norm.weight),
+            self._matrix(language_head),
+        )
+
+    def _layer(self, expert: ExpertLayer) -> _Layer:
+        linears = (expert.qkv, expert.out, expert.mlp.gate_up, expert.mlp.down)
+        norms = (expert.attention_norm, expert.query_norm, expert.key_norm, expert.mlp_norm)
+        return _Layer(*map(self._matrix, linears), *(self._norm(norm.weight) for norm in norms))
+
+    def _matrix(self, layer: nn.Module) -> CMatrix:
+        """A linear layer in whatever format it stores its weight."""
+        if isinstance(layer, NativeLinear):
+            matrix = layer.matrix
+        elif isinstance(layer, nn.Linear):
+            matrix = StoredMatrix.of_floats(layer.weight, layer.bias)
+        else:
+            raise TypeError(f"Expected a layer that the library can read, got {type(layer).__name__}.")
+        self._kept.append(matrix)
+        return matrix.c
+
+    def _norm(self, weight: Float[Tensor, " channels"]) -> int:
+        self._kept.append(kept := contiguous(weight, torch.float32))
+        return kept.data_ptr()
+
+    def __call__(
+        self, embedded: Float[Tensor, "1 channels"], rotation: Rotation, cache: KeyValueCache
+    ) -> Float[Tensor, "1 vocabulary"]:
+        """Read one more token: the logits of the next, float32.
+
+        Args:
+            embedded: the token.
+            rotation: of its position.
+            cache: one that `fits`, with room for one more; its keys and values are stored there, its length
+                stays.
+        """
+        keys, values = cache.buffers
+        x = contiguous(embedded, torch.float32)
+        cos, sin = contiguous(rotation.cos, torch.float32), contiguous(rotation.sin, torch.float32)
+        logits = torch.empty(1, self._network.language_head.rows)
+        failed = self._library.g2vlm_write(
+            byref(self._network),
+            x.data_ptr(),
+            cos.data_ptr(),
+            sin.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            cache.length,
+            cache.capacity,
+            logits.data_ptr(),
+            torch.get_num_threads(),
+        )
+        if failed:
+            raise MemoryError("Expected a few megabytes for a pass over one token, got none.")
+        return logits
+
+    def fits(self, cache: KeyValueCache) -> bool:
+        """Whether a cache is one that passes can read: of one sequence, in this network's format."""
+        keys, _ = cache.buffers
+        return type(cache) is KeyValueCache and cache.batch == 1 and keys.dtype == self._dtype

@@ -1,0 +1,141 @@
+"""Whole passes in C against the same passes in torch."""
+
+import pytest
+import torch
+from random_weights import fill_randomly
+
+from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.config import G2VLMConfig, MixtureConfig, Part
+from g2vlm.model.native.writing import NativePass
+from g2vlm.model.network import G2VLM
+from g2vlm.model.precision import Precision, cast_
+from g2vlm.model.quantization import Quantization, quantize_language_
+
+SHAPES = {
+    "as released": MixtureConfig(
+        vocab_size=97, width=192, mlp_width=224, num_layers=2, num_heads=6, num_kv_heads=1
+    ),
+    "groups of three": MixtureConfig(
+        vocab_size=50,
+        width=64,
+        mlp_width=96,
+        num_layers=3,
+        num_heads=6,
+        num_kv_heads=2,
+        head_dim=32,
+        rope_sections=(4, 6, 6),
+    ),
+    "small heads": MixtureConfig(
+        vocab_size=33,
+        width=64,
+        mlp_width=80,
+        num_layers=1,
+        num_heads=3,
+        num_kv_heads=3,
+        head_dim=16,
+        rope_sections=(2, 3, 3),
+    ),
+}
+PARTS = frozenset({Part.MIXTURE, Part.LANGUAGE_HEAD})
+
+
+def network_of(shape: str, precision: Precision, quantization: Quantization = Quantization.NONE) -> G2VLM:
+    network = fill_randomly(G2VLM(G2VLMConfig(mixture=SHAPES[shape]), PARTS))
+    cast_(network, precision)
+    quantize_language_(network, quantization, native=True)
+    return network
+
+
+def memory_of(network: G2VLM, length: int, precision: Precision) -> KeyValueCache:
+    """A cache with room for three more tokens."""
+    shape = CacheShape.of(network.config.mixture)
+    cache = KeyValueCache(shape, length + 3, dtype=precision.dtype)
+    generator = torch.Generator().manual_seed(length)
+    for buffer in cache.buffers:
+        # What is not filled must not matter, whatever it is.
+        buffer.fill_(torch.nan)[:, :, :, :length] = torch.randn(
+            *buffer.shape[:3], length, buffer.shape[4], generator=generator
+        )
+    cache.length = length
+    return cache
+
+
+def passes(network: G2VLM, cache: KeyValueCache, native: NativePass | None) -> torch.Tensor:
+    """The logits of two passes, one behind the other."""
+    rows = []
+    for token in (3, 17):
+        rotation = network.text_rotation(torch.tensor([40 + cache.length]))
+        tokens = torch.tensor([token])
+        if native is None:
+            rows.append(network.write(tokens, rotation, cache))
+        else:
+            assert native.fits(cache)
+            rows.append(native(network.embed_text(tokens), rotation, cache))
+        cache.advance(1)
+    return torch.cat(rows).double()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("shape", list(SHAPES))
+@pytest.mark.parametrize("length", [0, 5, 1300])
+@torch.inference_mode()
+def test_passes_in_float32_are_those_of_torch(shape, length, plain):
+    network = network_of(shape, Precision.FLOAT32)
+    caches = [memory_of(network, length, Precision.FLOAT32) for _ in range(2)]
+    expected = passes(network, caches[0], None)
+    found = passes(network, caches[1], NativePass(network, plain=plain))
+    assert (found - expected).norm() <= 2e-5 * expected.norm()
+    for own, other in zip(caches[1].buffers, caches[0].buffers, strict=True):
+        filled = slice(length + 2)
+        torch.testing.assert_close(own[:, :, :, filled], other[:, :, :, filled], rtol=1e-4, atol=1e-4)
+        assert own[:, :, :, length + 2 :].isnan().all()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("shape", list(SHAPES))
+@pytest.mark.parametrize("length", [1, 700])
+@torch.inference_mode()
+def test_passes_in_bfloat16_are_as_near_the_truth_as_those_of_torch(shape, length, plain):
+    network = network_of(shape, Precision.BFLOAT16)
+    wide = network_of(shape, Precision.BFLOAT16).float()
+    memory = memory_of(network, length, Precision.BFLOAT16)
+    wider = KeyValueCache(memory.shape, length + 3)
+    for own, other in zip(wider.buffers, memory.buffers, strict=True):
+        own.copy_(other)
+    wider.length = length
+    truth = passes(wide, wider, None)
+    found = passes(network, memory, NativePass(network, plain=plain))
+    memory.truncate(length)
+    torch_error = (passes(network, memory, None) - truth).norm()
+    assert (found - truth).norm() <= 1.5 * torch_error
+    assert torch_error <= 0.05 * truth.norm()
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("quantization", [Quantization.INT8, Quantization.INT4])
+@torch.inference_mode()
+def test_passes_over_fewer_bits_are_those_of_torch(quantization, precision):
+    network = network_of("as released", precision, quantization)
+    caches = [memory_of(network, 9, precision) for _ in range(2)]
+    expected = passes(network, caches[0], None)
+    found = passes(network, caches[1], NativePass(network))
+    tolerance = 1e-3 if precision is Precision.FLOAT32 else 0.03
+    assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+@torch.inference_mode()
+def test_only_memories_of_one_sequence_in_the_same_format_fit():
+    network = network_of("small heads", Precision.FLOAT32)
+    native, shape = NativePass(network), CacheShape.of(network.config.mixture)
+    one = KeyValueCache(shape, 8)
+    assert native.fits(one)
+    assert not native.fits(KeyValueCache(shape, 8, batch=2))
+    assert not native.fits(KeyValueCache(shape, 8, dtype=torch.bfloat16))
+    assert not native.fits(one.branch(1, 4, torch.zeros(1, dtype=torch.long)))
+
+
+def test_layers_that_the_library_cannot_read_are_named():
+    network = network_of("small heads", Precision.FLOAT32)
+    network.language_head = torch.nn.Identity()
+    with pytest.raises(TypeError, match="got Identity"):
+        NativePass(network)
