@@ -12,7 +12,8 @@ from g2vlm.data.samples import SceneSample
 from g2vlm.data.splits import Split, split_seeds
 from g2vlm.data.synthetic import ViewShape, render_sample
 from g2vlm.data.world.config import full_world
-from g2vlm.inference.pipeline import Model, load
+from g2vlm.inference.opening import load
+from g2vlm.inference.pipeline import Model
 from g2vlm.inference.prompts import Prompt, PromptBuilder
 from g2vlm.inputs.geometric import canvas_size, prepare_geometric
 from g2vlm.inputs.photos import load_photos

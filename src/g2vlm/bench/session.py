@@ -17,7 +17,8 @@ from g2vlm.bench.work import Pass
 from g2vlm.checkpoints.hub import BUNDLED_NAME
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
-from g2vlm.inference.pipeline import Model, load
+from g2vlm.inference.opening import load
+from g2vlm.inference.pipeline import Model
 from g2vlm.inference.prompts import Prompt, PromptBuilder
 from g2vlm.inference.writers import Writing
 from g2vlm.inputs.geometric import prepare_geometric

@@ -43,6 +43,9 @@ class Options(SceneOptions, LongOptions):
     """Leave out pixels whose 3x3 window spans more than this fraction of their depth; 0.03 removes the points
     that float between near and far surfaces."""
 
+    spill: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Keep pixels and points in unnamed files of this folder instead of in memory: for hundreds of views."""
+
     def finish(self, scene: "Scene") -> "Scene":
         """Filter and re-anchor as asked."""
         if self.anchor_first:
@@ -61,7 +64,7 @@ def run(options: Options) -> int:
         reading = {"read_s": time.perf_counter() - start}
         model = options.load_model()
         loading = add_timings(reading, model.timings)
-        scene = model.reconstruct(photos, fit=options.fit)
+        scene = model.reconstruct(photos, fit=options.fit, spill=options.spill)
         scene = options.finish(scene)
         scene.save(target)
         timings = add_timings(loading, model.timings)

@@ -67,7 +67,7 @@ def _vertices(cloud: PointCloud, piece: slice, vertex: np.dtype) -> np.ndarray:
 
 
 def write_scene_ply(scene: Scene, path: str | os.PathLike[str]) -> None:
-    """Write all valid points of a scene; its unit and axes stand in the header.
+    """Write all valid points of a scene, one view at a time; its unit and axes stand in the header.
 
     Raises:
         OutputError: no valid points, or a place that cannot be written.
@@ -76,4 +76,11 @@ def write_scene_ply(scene: Scene, path: str | os.PathLike[str]) -> None:
         "axes OpenCV: x right, y down, z forward",
         f"scale {scene.scale.kind.value}: {scene.scale.source}",
     )
-    write_ply(scene.point_cloud(), path, comments)
+    if scene.num_points == 0:
+        raise OutputError(f"Expected points to write to {path}, got none: filter less.")
+    vertex = _vertex_type(has_normals=False)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(_header(scene.num_points, vertex, comments))
+        for view in scene.views:
+            cloud = Scene((view,), scene.scale).point_cloud()
+            file.write(_vertices(cloud, slice(None), vertex).tobytes())

@@ -2,13 +2,14 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from g2vlm.geometry.agreement import reprojection_agreement
 from g2vlm.geometry.cameras import recover_intrinsics
+from g2vlm.geometry.poses import transform_points
+from g2vlm.inference.spilling import in_memory
 from g2vlm.inputs.decode import Photo
 from g2vlm.inputs.geometric import GeometricImages
-from g2vlm.model.network import GeometryPrediction
+from g2vlm.model.network import Allocate, GeometryPrediction
 from g2vlm.scene.scene import Scale, ScaleKind, Scene
 from g2vlm.scene.view import View
 
@@ -20,6 +21,7 @@ def assemble_scene(
     images: GeometricImages,
     photos: tuple[Photo, ...],
     scale: Scale = NETWORK_SCALE,
+    allocate: Allocate = in_memory,
 ) -> Scene:
     """Put the predictions of one sequence together with the photos they belong to.
 
@@ -31,15 +33,25 @@ def assemble_scene(
         images: what the network saw.
         photos: names and times of the views.
         scale: unit of the scene.
+        allocate: makes room for dense results.
     """
     points = prediction.points_camera[0].float().cpu()
     poses = prediction.T_world_camera[0].float().cpu()
-    valid = images.valid & torch.isfinite(points).all(dim=-1)
+    valid = images.valid & torch.stack([view.isfinite().all(dim=-1) for view in points])
     intrinsics = torch.stack(
         [recover_intrinsics(view, mask.float()) for view, mask in zip(points, valid, strict=True)]
     )
-    confidence = _confidence(prediction, poses, intrinsics, valid)
-    colours = (images.pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
+    confidence = allocate(tuple(valid.shape), torch.float32)
+    if prediction.confidence_logits is not None:
+        torch.mul(prediction.confidence_logits[0].float().cpu().sigmoid(), valid, out=confidence)
+    else:
+        world = allocate(tuple(points.shape), torch.float32)
+        for i, view in enumerate(points):
+            world[i] = transform_points(poses[i], view)
+        confidence.copy_(reprojection_agreement(world, poses, intrinsics, valid))
+    colours = allocate(tuple(points.shape), torch.uint8)
+    for i, pixels in enumerate(images.pixels):
+        colours[i] = (pixels.permute(1, 2, 0) * 255).round()
     views = tuple(
         View(
             name=photo.name,
@@ -56,10 +68,3 @@ def assemble_scene(
         for i, photo in enumerate(photos)
     )
     return Scene(views=views, scale=scale)
-
-
-def _confidence(prediction: GeometryPrediction, poses: Tensor, intrinsics: Tensor, valid: Tensor) -> Tensor:
-    if prediction.confidence_logits is not None:
-        return prediction.confidence_logits[0].float().sigmoid().cpu() * valid
-    world = prediction.points_world[0].float().cpu()
-    return reprojection_agreement(world, poses, intrinsics, valid)

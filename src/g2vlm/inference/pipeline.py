@@ -1,4 +1,4 @@
-"""`g2vlm.load`, and the model that a user holds."""
+"""The model that a user holds."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +31,7 @@ from g2vlm.inference.planning import MemoryPlan, plan_memory, require_memory
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.reconstructor import NetworkReconstructor
 from g2vlm.inference.selection import select_keys
+from g2vlm.inference.spilling import in_memory, on_disk
 from g2vlm.inference.stitching import Progress as StageProgress
 from g2vlm.inference.stitching import no_progress
 from g2vlm.inference.stream import StreamOptions, stream_views
@@ -96,7 +97,7 @@ class Model:
         compiled: bool | None = None,
         on_progress: Progress | None = None,
     ) -> "Model":
-        """Load a checkpoint; see `load`."""
+        """Load a checkpoint; see `opening.load`."""
         view_attention = member_of(ViewAttention, view_attention, "view_attention")
         quantization = member_of(Quantization, quantization, "quantization") or Quantization.NONE
         placement = choose_placement(device, dtype)
@@ -130,6 +131,7 @@ class Model:
         fit: Fit = Fit.STRETCH,
         frames: FrameChoice = FrameChoice(),
         key_selection: KeySelection | None = None,
+        spill: str | Path | None = None,
     ) -> Scene:
         """Reconstruct the scene in photos or a video, with the released reconstruction prompt.
 
@@ -139,27 +141,38 @@ class Model:
             fit: how photos of other shapes are brought to the first one's.
             frames: which frames of a video are used.
             key_selection: read only some keys of other views: faster with many views, approximate.
+            spill: a folder where the scene's pixels and points go, view after view, instead of into memory;
+                for hundreds of views. Nothing is left there once the scene is dropped.
 
         Returns:
             The scene in the network's own frame and unit. Seconds of each step are left in `timings`.
 
         Raises:
             InputError: nothing usable in `source`.
+            OutputError: `spill` cannot be written.
         """
         watch = Stopwatch(self.placement.device)
+        allocate = None if spill is None else on_disk(spill)
         photos, images = self._read(source, max_views, fit, frames, watch)
-        return self._reconstruct(photos, images, watch, key_selection)
+        return self._reconstruct(
+            photos, images, watch, Wants(geometry=True, allocate=allocate), key_selection
+        )
 
     @torch.inference_mode()
     def _reconstruct(
-        self, photos: PhotoSet, images: GeometricImages, watch: Stopwatch, selection: KeySelection | None
+        self,
+        photos: PhotoSet,
+        images: GeometricImages,
+        watch: Stopwatch,
+        wants: Wants,
+        selection: KeySelection | None,
     ) -> Scene:
         with watch.measure("forward_s"):
             prompt = self._prompts.reconstruction(images.pixels, self.view_attention)
             memory = select_keys(prompt.inputs, selection)
-            geometry = self.network(prompt.inputs, Wants(geometry=True), memory).geometry
+            geometry = self.network(prompt.inputs, wants, memory).geometry
         with watch.measure("assemble_s"):
-            scene = assemble_scene(geometry, images, photos.photos)
+            scene = assemble_scene(geometry, images, photos.photos, allocate=wants.allocate or in_memory)
         self.timings = dict(watch.seconds)
         return scene
 
@@ -354,45 +367,3 @@ class Model:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return push_folder(Path(folder), repo_id, private=private)
-
-
-def load(
-    checkpoint: str | Path | None = None,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    view_attention: ViewAttention | str | None = None,
-    quantization: Quantization | str = Quantization.NONE,
-    compiled: bool | None = None,
-    on_progress: Progress | None = None,
-) -> Model:
-    """Load a checkpoint.
-
-    Args:
-        checkpoint: a hub id ("InternRobotics/G2VLM-2B-MoT"), a folder, or the name of the bundled model
-            ("g2vlm-tiny"). By default the hub's model if it is in the cache or reachable, else the bundled.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto", "bfloat16" or "float32". Geometry heads run in float32 either way; beside bfloat16
-            towers on a CPU their large products pass integer planes that hold one part in 32,000.
-        view_attention: "global" or "causal"; the checkpoint's own choice by default.
-        quantization: "none", or "int8" or "int4" to store the language side in fewer bits: answers are
-            written faster, with "int4" less exactly; the geometric side keeps its weights.
-        compiled: write answers by compiled passes, which is faster: on a CPU in C, for which a C compiler
-            must be installed, on a CUDA GPU as one graph, whose first answer takes a while longer. By default
-            on a CPU that can, and nowhere else. `Model.writing` says what was chosen.
-        on_progress: called with (tensors read, tensors in all).
-
-    Raises:
-        CheckpointError: the checkpoint is missing, incomplete or does not fit.
-        DownloadError: the hub cannot be reached.
-        DeviceError: the device or precision is not available, or compiled passes are not possible there.
-    """
-    return Model.from_pretrained(
-        checkpoint,
-        device=device,
-        dtype=dtype,
-        view_attention=view_attention,
-        quantization=quantization,
-        compiled=compiled,
-        on_progress=on_progress,
-    )

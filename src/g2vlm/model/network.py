@@ -1,6 +1,6 @@
 """The whole network: two encoders, the mixture, the language head and the geometry heads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,8 @@ from g2vlm.model.mixture import Mixture
 from g2vlm.model.rotary import Rotation
 from g2vlm.model.semantic_encoder import SemanticEncoder
 
+Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
+"""Makes an unfilled tensor of a shape and type, wherever it likes."""
 HEAD_TOKENS_PER_CHUNK = 1024
 """Patch tokens that the geometry heads decode at a time where no gradient is needed (at least one view)."""
 SEMANTIC_VIEWS_PER_CHUNK = 4
@@ -69,6 +71,9 @@ class Wants:
     """Also the direct prediction of points in the frame of view 0."""
     logit_slots: Int[Tensor, " slots"] | None = None
     """Slots of the semantic stream whose next-token logits are wanted."""
+    allocate: Allocate | None = None
+    """Where geometry goes, some views at a time, without gradients. By default, it stays on the network's
+    device."""
 
 
 @dataclass(frozen=True)
@@ -263,12 +268,16 @@ class G2VLM(nn.Module):
         patch = self.config.geometric_encoder.patch_size
         rows, columns = height // patch, width // patch
         per_view = hidden.unflatten(1, (views, rows * columns))
+        chunks = list(self._head_chunks(batch, views, rows * columns))
+        gathered: dict[str, Tensor] = {}
         with torch.autocast("cpu" if hidden.is_meta else hidden.device.type, enabled=False):
-            parts = [
-                self._decode_views(per_view[:, part].float(), per_view[:, :1].float(), (rows, columns), wants)
-                for part in self._head_chunks(batch, views, rows * columns)
-            ]
-        return _concatenate(parts)
+            for chunk in chunks:
+                anchor = per_view[:, :1].float()
+                part = self._decode_views(per_view[:, chunk].float(), anchor, (rows, columns), wants)
+                if len(chunks) == 1 and wants.allocate is None:
+                    return part
+                _gather(part, chunk, views, gathered, wants.allocate)
+        return GeometryPrediction(**gathered)
 
     def _head_chunks(self, batch: int, views: int, patches: int) -> Iterator[slice]:
         step = views if torch.is_grad_enabled() else max(1, HEAD_TOKENS_PER_CHUNK // (batch * patches))
@@ -294,18 +303,18 @@ class G2VLM(nn.Module):
         return GeometryPrediction(points_from_prediction(raw), poses, points_global, confidence)
 
 
-def _concatenate(parts: list[GeometryPrediction]) -> GeometryPrediction:
-    """Put views decoded apart together again."""
-    if len(parts) == 1:
-        return parts[0]
-
-    def join(tensors: list[Tensor | None]) -> Tensor | None:
-        present = [tensor for tensor in tensors if tensor is not None]
-        return torch.cat(present, dim=1) if present else None
-
-    return GeometryPrediction(
-        torch.cat([part.points_camera for part in parts], dim=1),
-        torch.cat([part.T_world_camera for part in parts], dim=1),
-        join([part.points_global for part in parts]),
-        join([part.confidence_logits for part in parts]),
-    )
+def _gather(
+    part: GeometryPrediction,
+    views: slice,
+    num_views: int,
+    gathered: dict[str, Tensor],
+    allocate: Allocate | None,
+) -> None:
+    """Put some views decoded apart to their place among all."""
+    for name, tensor in vars(part).items():
+        if tensor is None:
+            continue
+        if name not in gathered:
+            shape = (tensor.shape[0], num_views, *tensor.shape[2:])
+            gathered[name] = allocate(shape, tensor.dtype) if allocate else tensor.new_empty(shape)
+        gathered[name][:, views] = tensor
