@@ -71,8 +71,7 @@ class NativeWriter(Writer):
         if not self._pass.fits(cache):
             return super().__call__(tokens, positions, cache)
         cache.reserve(1)
-        rotation = self.network.text_rotation(positions)
-        logits = self._pass(self.network.embed_text(tokens), rotation, cache)
+        logits = self._pass(int(tokens), int(positions), cache)
         cache.advance(1)
         return logits
 

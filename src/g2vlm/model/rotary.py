@@ -51,6 +51,11 @@ def _frequencies(sections: tuple[int, int, int], theta: float, device: torch.dev
         return theta**-exponent, axis
 
 
+def text_frequencies(sections: tuple[int, int, int], theta: float) -> Float[Tensor, " half"]:
+    """Rotary frequencies of text, which stands at the same position along all axes."""
+    return _frequencies(sections, theta, torch.device("cpu"))[0]
+
+
 def planar_rotation(
     rows: Int[Tensor, " tokens"], columns: Int[Tensor, " tokens"], num_frequencies: int, base: float
 ) -> Rotation:

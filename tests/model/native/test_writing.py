@@ -64,13 +64,13 @@ def passes(network: G2VLM, cache: KeyValueCache, native: NativePass | None) -> t
     """The logits of two passes, one behind the other."""
     rows = []
     for token in (3, 17):
-        rotation = network.text_rotation(torch.tensor([40 + cache.length]))
-        tokens = torch.tensor([token])
+        position = 40 + cache.length
         if native is None:
-            rows.append(network.write(tokens, rotation, cache))
+            rotation = network.text_rotation(torch.tensor([position]))
+            rows.append(network.write(torch.tensor([token]), rotation, cache))
         else:
             assert native.fits(cache)
-            rows.append(native(network.embed_text(tokens), rotation, cache))
+            rows.append(native(token, position, cache))
         cache.advance(1)
     return torch.cat(rows).double()
 
@@ -132,6 +132,20 @@ def test_only_memories_of_one_sequence_in_the_same_format_fit():
     assert not native.fits(KeyValueCache(shape, 8, batch=2))
     assert not native.fits(KeyValueCache(shape, 8, dtype=torch.bfloat16))
     assert not native.fits(one.branch(1, 4, torch.zeros(1, dtype=torch.long)))
+
+
+@torch.inference_mode()
+def test_what_would_be_read_or_written_out_of_place_is_refused():
+    network = network_of("small heads", Precision.FLOAT32)
+    native, cache = NativePass(network), memory_of(network, 0, Precision.FLOAT32)
+    for token in (-1, SHAPES["small heads"].vocab_size):
+        with pytest.raises(ValueError, match=f"got token {token}"):
+            native(token, 0, cache)
+    cache.length = cache.capacity
+    with pytest.raises(ValueError, match="3 of 3 filled"):
+        native(0, 0, cache)
+    with pytest.raises(ValueError, match="a fitting cache"):
+        native(0, 0, KeyValueCache(cache.shape, 8, batch=2))
 
 
 def test_layers_that_the_library_cannot_read_are_named():

@@ -100,11 +100,13 @@ INLINE __m512 sixteen_scores(const uint16_t *keys, const uint16_t *query, const 
     return sums_of(sums);
 }
 
-/* Scores of whole sixteens of keys; returns how many keys these are. */
+/* Scores of whole sixteens of keys; returns how many keys these are. Meanwhile `ahead` is fetched, `lines`
+   cache lines for every sixteen. */
 static int64_t score_keys(const uint16_t *keys, const uint16_t *query, int64_t count, int64_t dim, float scale,
-                          float *scores) {
+                          float *scores, const char *ahead, int64_t lines) {
     int64_t k = 0;
     for (; k + 16 <= count; k += 16) {
+        for (int64_t i = 0; i < lines; i++) _mm_prefetch(ahead + (k / 16 * lines + i) * 64, _MM_HINT_T0);
         /* The size of the released network is known while translating, so that sums stay in registers. */
         __m512 sums = dim == 128 ? sixteen_scores(keys + k * dim, query, 128) : sixteen_scores(keys + k * dim, query, dim);
         _mm512_storeu_ps(scores + k, _mm512_mul_ps(sums, _mm512_set1_ps(scale)));
@@ -112,20 +114,23 @@ static int64_t score_keys(const uint16_t *keys, const uint16_t *query, int64_t c
     return k;
 }
 
-/* Add weighted values, 32 channels of `many` queries at a time, whose sums stay in registers. */
+/* Add weighted values, 32 channels of `many` queries at a time, whose sums stay in registers. Meanwhile as many
+   numbers are fetched from `ahead` on. */
 INLINE void add_values(const uint16_t *values, const float (*weights)[BLOCK], int64_t count, int64_t dim,
-                       const int many, float *sums) {
+                       const int many, float *sums, const uint16_t *ahead) {
     for (int64_t d = 0; d < dim; d += 32) {
         __m512 own[6][2];
         for (int q = 0; q < many; q++)
             for (int i = 0; i < 2; i++) own[q][i] = _mm512_loadu_ps(sums + q * dim + d + 16 * i);
-        for (int64_t k = 0; k < count; k++)
+        for (int64_t k = 0; k < count; k++) {
+            _mm_prefetch((const char *)(ahead + (d / 32 * BLOCK + k) * 32), _MM_HINT_T0);
             for (int i = 0; i < 2; i++) {
                 __m256i bits = _mm256_loadu_si256((const __m256i *)(values + k * dim + d + 16 * i));
                 __m512 value = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
                 for (int q = 0; q < many; q++)
                     own[q][i] = _mm512_fmadd_ps(_mm512_set1_ps(weights[q][k]), value, own[q][i]);
             }
+        }
         for (int q = 0; q < many; q++)
             for (int i = 0; i < 2; i++) _mm512_storeu_ps(sums + q * dim + d + 16 * i, own[q][i]);
     }
@@ -155,8 +160,13 @@ static void attend_stretch(const Memory *memory, const float *queries, int64_t g
         int64_t base = (head * memory->capacity + start) * dim;
 #if FAST_BFLOAT16
         const uint16_t *keys = (const uint16_t *)memory->keys + base;
+        const uint16_t *values = (const uint16_t *)memory->values + base;
+        /* While keys are scored, the values of this block are fetched, and while values are added up, the keys
+           of the next: memory never waits, and is never asked for more than it can give at a time. */
+        const int64_t lines = BLOCK * dim / 32 / group / (BLOCK / 16) + 1;
         for (int64_t i = 0; fast && i < group; i++)
-            done = score_keys(keys, narrow_queries + i * dim, count, dim, scale, scores[i]);
+            done = score_keys(keys, narrow_queries + i * dim, count, dim, scale, scores[i],
+                              (const char *)(values + i * BLOCK * dim / group), lines);
 #endif
         for (int64_t k = done; k < count; k++) {
             widen_row(memory->keys, base + k * dim, dim, narrow, row);
@@ -164,10 +174,9 @@ static void attend_stretch(const Memory *memory, const float *queries, int64_t g
         }
         for (int64_t i = 0; i < group; i++) weigh(scores[i], count, dim, part + i * dim, &maxima[i], &totals[i]);
 #if FAST_BFLOAT16
-        const uint16_t *values = (const uint16_t *)memory->values + base;
-        for (; fast && q + 6 <= group; q += 6) add_values(values, scores + q, count, dim, 6, part + q * dim);
-        for (; fast && q + 2 <= group; q += 2) add_values(values, scores + q, count, dim, 2, part + q * dim);
-        for (; fast && q < group; q++) add_values(values, scores + q, count, dim, 1, part + q * dim);
+        for (; fast && q + 6 <= group; q += 6) add_values(values, scores + q, count, dim, 6, part + q * dim, keys + BLOCK * dim);
+        for (; fast && q + 2 <= group; q += 2) add_values(values, scores + q, count, dim, 2, part + q * dim, keys + BLOCK * dim);
+        for (; fast && q < group; q++) add_values(values, scores + q, count, dim, 1, part + q * dim, keys + BLOCK * dim);
 #endif
         for (int64_t k = 0; q < group && k < count; k++) {
             widen_row(memory->values, base + k * dim, dim, narrow, row);

@@ -31,6 +31,8 @@ typedef struct {
     const Layer *layers;
     const float *final_norm;
     Matrix language_head;
+    const void *embedding;    /* (words, width), in the network's format */
+    const float *frequencies; /* of the rotation, half a head */
 } Network;
 
 /* What the threads share. */
@@ -144,18 +146,18 @@ static void run_layer(const Network *network, const Layer *layer, const float *c
     add_product(&layer->down, vector, narrow, shared->update, shared->x);
 }
 
-/* Read one token behind `length` others and write its logits.
+/* Read one text token, which stands at `position`, behind `length` others and write its logits.
 
    keys, values: (layers, kv_heads, capacity, head_dim), in the network's format; room for one more.
-   cosines, sines: half a head each. logits: one for each word. Returns 0, or 1 where memory ran out. */
-int g2vlm_write(const Network *network, const float *embedded, const float *cosines, const float *sines, void *keys,
-                void *values, int64_t length, int64_t capacity, float *logits, int32_t threads) {
+   logits: one for each word. Returns 0, or 1 where memory ran out. */
+int g2vlm_write(const Network *network, int64_t token, int64_t position, void *keys, void *values, int64_t length,
+                int64_t capacity, float *logits, int32_t threads) {
     int64_t dim = network->head_dim, width = network->width, mlp_width = network->mlp_width;
     int64_t queries = network->num_heads * dim, both = 2 * network->num_kv_heads * dim;
     int64_t longest = mlp_width > width ? mlp_width : width;
     longest = queries > longest ? queries : longest;
     int64_t parts = num_tasks(length + 1, network->num_kv_heads) * part_size(network->num_heads, network->num_kv_heads, dim);
-    int64_t floats = 2 * width + 2 * queries + both + 2 * mlp_width + parts;
+    int64_t floats = 2 * width + 2 * queries + both + 2 * mlp_width + parts + dim;
     int64_t own_bytes = (vector_bytes(longest) + 63) / 64 * 64;
     float *numbers = malloc(floats * sizeof(float));
     char *vectors = aligned_alloc(64, own_bytes * threads);
@@ -171,7 +173,14 @@ int g2vlm_write(const Network *network, const float *embedded, const float *cosi
     shared.hidden = shared.attended + queries;
     shared.update = shared.hidden + 2 * mlp_width;
     shared.parts = shared.update + width;
-    memcpy(shared.x, embedded, width * sizeof(float));
+    widen_row(network->embedding, token * width, width, network->narrow, shared.x);
+    /* Text has the same position along all axes. */
+    float *cosines = shared.parts + parts, *sines = cosines + dim / 2;
+    for (int64_t i = 0; i < dim / 2; i++) {
+        float angle = (float)position * network->frequencies[i];
+        cosines[i] = cosf(angle);
+        sines[i] = sinf(angle);
+    }
 
     int64_t layer_bytes = network->num_kv_heads * capacity * dim * (network->narrow ? 2 : 4);
 #pragma omp parallel num_threads(threads)

@@ -13,7 +13,7 @@ from g2vlm.model.native.library import load_library
 from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.native.matrix import CMatrix, StoredMatrix, contiguous
 from g2vlm.model.network import G2VLM
-from g2vlm.model.rotary import Rotation
+from g2vlm.model.rotary import text_frequencies
 
 MAX_HEAD_DIM, MAX_GROUP = 512, 64
 """Limits of attention.h."""
@@ -45,6 +45,8 @@ class _Network(ctypes.Structure):
         ("layers", POINTER(_Layer)),
         ("final_norm", c_void_p),
         ("language_head", CMatrix),
+        ("embedding", c_void_p),
+        ("frequencies", c_void_p),
     )
 
 
@@ -63,8 +65,9 @@ class NativePass:
 
     def __init__(self, network: G2VLM, *, plain: bool = False) -> None:
         self._library = load_library(plain=plain)
-        mixture, language_head = network.mixture, network.language_head
+        mixture, embedding, language_head = network.mixture, network.embedding, network.language_head
         assert isinstance(mixture, Mixture)
+        assert isinstance(embedding, nn.Embedding)
         assert language_head is not None
         config = mixture.config
         if config.head_dim > MAX_HEAD_DIM or config.num_heads // config.num_kv_heads > MAX_GROUP:
@@ -72,6 +75,7 @@ class NativePass:
                 f"Expected heads of {MAX_HEAD_DIM} channels and groups of {MAX_GROUP} heads at most, got "
                 f"{config.head_dim} and {config.num_heads // config.num_kv_heads}."
             )
+        self._vocabulary = embedding.num_embeddings
         self._dtype = mixture.semantic_norm.weight.dtype
         self._kept: list[Tensor | StoredMatrix] = []
         experts: list[ExpertLayer] = [layer.semantic for layer in mixture.layers]  # type: ignore[misc]
@@ -86,14 +90,16 @@ class NativePass:
             config.width,
             config.mlp_width,
             self._layers,
-            self._norm(mixture.semantic_norm.weight),
+            self._numbers(mixture.semantic_norm.weight),
             self._matrix(language_head),
+            self._numbers(embedding.weight, self._dtype),
+            self._numbers(text_frequencies(config.rope_sections, config.rope_theta)),
         )
 
     def _layer(self, expert: ExpertLayer) -> _Layer:
         linears = (expert.qkv, expert.out, expert.mlp.gate_up, expert.mlp.down)
         norms = (expert.attention_norm, expert.query_norm, expert.key_norm, expert.mlp_norm)
-        return _Layer(*map(self._matrix, linears), *(self._norm(norm.weight) for norm in norms))
+        return _Layer(*map(self._matrix, linears), *(self._numbers(norm.weight) for norm in norms))
 
     def _matrix(self, layer: nn.Module) -> CMatrix:
         """A linear layer in whatever format it stores its weight."""
@@ -106,30 +112,32 @@ class NativePass:
         self._kept.append(matrix)
         return matrix.c
 
-    def _norm(self, weight: Float[Tensor, " channels"]) -> int:
-        self._kept.append(kept := contiguous(weight, torch.float32))
+    def _numbers(self, tensor: Float[Tensor, "*any"], dtype: torch.dtype = torch.float32) -> int:
+        """Where numbers lie; a copy if they are of another type."""
+        self._kept.append(kept := contiguous(tensor, dtype))
         return kept.data_ptr()
 
-    def __call__(
-        self, embedded: Float[Tensor, "1 channels"], rotation: Rotation, cache: KeyValueCache
-    ) -> Float[Tensor, "1 vocabulary"]:
-        """Read one more token: the logits of the next, float32.
+    def __call__(self, token: int, position: int, cache: KeyValueCache) -> Float[Tensor, "1 vocabulary"]:
+        """Read one more text token: the logits of the next, float32.
 
         Args:
-            embedded: the token.
-            rotation: of its position.
+            token: its id.
+            position: the same along all axes.
             cache: one that `fits`, with room for one more; its keys and values are stored there, its length
                 stays.
         """
+        # C would read and write wherever it is told to.
+        if not 0 <= token < self._vocabulary or cache.length >= cache.capacity or not self.fits(cache):
+            raise ValueError(
+                f"Expected a token below {self._vocabulary} and a fitting cache with room for one more, got "
+                f"token {token} and {cache.length} of {cache.capacity} filled."
+            )
         keys, values = cache.buffers
-        x = contiguous(embedded, torch.float32)
-        cos, sin = contiguous(rotation.cos, torch.float32), contiguous(rotation.sin, torch.float32)
         logits = torch.empty(1, self._network.language_head.rows)
         failed = self._library.g2vlm_write(
             byref(self._network),
-            x.data_ptr(),
-            cos.data_ptr(),
-            sin.data_ptr(),
+            token,
+            position,
             keys.data_ptr(),
             values.data_ptr(),
             cache.length,
