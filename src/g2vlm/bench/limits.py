@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from g2vlm.bench.timing import Timed, median, now
 from g2vlm.bench.work import Attention, Format, Product, Step, Work
+from g2vlm.model.native.matrix import use_large_pages
 from g2vlm.model.precision import Placement
 
 MAX_ROWS = 8192
@@ -162,7 +163,8 @@ def stream_probes(num_bytes: int, placement: Placement) -> dict[str, Timed]:
     """Timed calls that read `num_bytes` of weights once, in several ways; the best is the bandwidth.
 
     One-token products in both formats, and a plain sum: whichever a machine's library does best shows what
-    its memory gives, also where the product in the network's own format is slow.
+    its memory gives, also where the product in the network's own format is slow. They lie in large pages, as
+    the weights of native passes do.
     """
     return {
         "one-token product, tower": _stream_product(num_bytes, placement.device, placement.precision.dtype),
@@ -181,6 +183,8 @@ def _stream_product(num_bytes: int, device: torch.device, dtype: torch.dtype) ->
     outer = min(outer, max(1, num_bytes // (inner * dtype.itemsize)))
     size = outer * inner * dtype.itemsize
     weights = [torch.ones(outer, inner, dtype=dtype, device=device) for _ in range(max(1, num_bytes // size))]
+    for weight in weights:
+        use_large_pages(weight)
     x = torch.ones(1, inner, dtype=dtype, device=device)
 
     @torch.inference_mode()
@@ -195,6 +199,7 @@ def _stream_product(num_bytes: int, device: torch.device, dtype: torch.dtype) ->
 
 def _stream_sum(num_bytes: int, device: torch.device) -> Timed:
     numbers = torch.ones(num_bytes // 4, device=device)
+    use_large_pages(numbers)
 
     @torch.inference_mode()
     def run() -> float:

@@ -125,7 +125,7 @@ def use_large_pages(tensor: Shaped[Tensor, "*any"]) -> None:
     Only a wish: nothing happens where the system does not know it.
     """
     num_bytes = tensor.numel() * tensor.element_size()
-    if num_bytes < LARGE_BYTES or platform.system() != "Linux":
+    if num_bytes < LARGE_BYTES or tensor.device.type != "cpu" or platform.system() != "Linux":
         return
     start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     size = tensor.data_ptr() + num_bytes - start

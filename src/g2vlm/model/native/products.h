@@ -28,10 +28,9 @@
 #define FAST_INTEGER 0
 #endif
 
-/* Bytes that a product asks for before it needs them: farther than the processor looks ahead by itself. */
-#define AHEAD 1024
-/* The same for int4, whose rows take longer to work through than to read. */
-#define AHEAD_INT4 4096
+/* Bytes that a product has fetched into the second cache before it needs them: farther than the processor looks
+   ahead by itself. The first cache is too small for that. */
+#define AHEAD 3072
 
 enum { FLOAT32, BFLOAT16, INT8, INT4 };
 
@@ -152,7 +151,7 @@ static inline float row_bfloat16(const uint16_t *row, const Vector *vector, int6
     __m512 parts[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     for (; i + 128 <= columns; i += 128)
         for (int k = 0; k < 4; k++) {
-            _mm_prefetch((const char *)(row + i + 32 * k) + AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)(row + i + 32 * k) + AHEAD, _MM_HINT_T1);
             parts[k] = _mm512_dpbf16_ps(parts[k], (__m512bh)_mm512_loadu_si512(row + i + 32 * k),
                                         (__m512bh)_mm512_loadu_si512(x + i + 32 * k));
         }
@@ -175,7 +174,7 @@ static inline float row_int8(const int8_t *row, const Vector *vector, int64_t co
     int64_t i = 0;
     for (; i + 128 <= columns; i += 128)
         for (int k = 0; k < 2; k++) {
-            _mm_prefetch((const char *)(row + i + 64 * k) + AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)(row + i + 64 * k) + AHEAD, _MM_HINT_T1);
             __m512i codes = _mm512_loadu_si512(row + i + 64 * k);
             __m512i c = _mm512_xor_si512(_mm512_loadu_si512(coarse + i + 64 * k), up);
             __m512i f = _mm512_xor_si512(_mm512_loadu_si512(fine + i + 64 * k), up);
@@ -250,7 +249,7 @@ static inline float row_int4(const Matrix *matrix, int64_t index, const Vector *
     const __mmask16 mask = (__mmask16)((1 << in_block) - 1);
     __m512 total = _mm512_setzero_ps();
     for (; i + 128 <= matrix->columns; i += 128) {
-        _mm_prefetch((const char *)(row + i / 2) + AHEAD_INT4, _MM_HINT_T0);
+        _mm_prefetch((const char *)(row + i / 2) + AHEAD, _MM_HINT_T1);
         __m512i pairs = _mm512_loadu_si512(row + i / 2);
         __m512i even = _mm512_and_si512(pairs, low_half);
         __m512i odd = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low_half);
