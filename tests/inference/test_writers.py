@@ -14,6 +14,7 @@ from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import DeviceError
 from g2vlm.inference.writers import NativeWriter, Writer, Writing, choose_writing
 from g2vlm.model.native.library import load_library
+from g2vlm.model.native.writing import MAX_ROWS
 from g2vlm.model.precision import Placement, Precision
 
 QUESTIONS = ("How far is the chair?", "Which of the two tables is nearer?", "What stands behind it?")
@@ -47,7 +48,7 @@ def test_native_answers_are_those_of_plain_passes(tmp_path: Path, quantization: 
     assert max(len(ids) for ids in native) > 4
 
 
-def test_native_passes_are_used_for_one_question_and_not_for_several(
+def test_native_passes_are_used_for_few_questions_and_not_for_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = g2vlm.load(random_checkpoint(tmp_path), device="cpu", dtype="float32")
@@ -63,9 +64,11 @@ def test_native_passes_are_used_for_one_question_and_not_for_several(
     monkeypatch.setattr(Writer, "__call__", counted)
     one = perception.ask(QUESTIONS[0], max_new_tokens=5)
     assert not rows
-    several = perception.ask_many(QUESTIONS[:2], max_new_tokens=5)
-    assert set(rows) == {2}
-    assert several[0].token_ids == one.token_ids
+    several = perception.ask_many(QUESTIONS, max_new_tokens=5)
+    assert not rows
+    many = perception.ask_many([QUESTIONS[0]] * (MAX_ROWS + 1), max_new_tokens=5)
+    assert set(rows) == {MAX_ROWS + 1}
+    assert several[0].token_ids == many[0].token_ids == one.token_ids
 
 
 def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:

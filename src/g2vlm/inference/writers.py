@@ -48,7 +48,7 @@ class Writer:
 
 
 class NativeWriter(Writer):
-    """Passes in C for one row; several rows, which share one reading of the weights, go the plain way.
+    """Passes in C for one row or a few; with many, which are bound by multiplying, the plain way is faster.
 
     Choices are those of plain passes up to rounding.
 
@@ -71,7 +71,7 @@ class NativeWriter(Writer):
         if not self._pass.fits(cache):
             return super().__call__(tokens, positions, cache)
         cache.reserve(1)
-        logits = self._pass(int(tokens), int(positions), cache)
+        logits = self._pass(tokens, positions, cache)
         cache.advance(1)
         return logits
 

@@ -280,8 +280,9 @@ class BranchCache(KeyValueCache):
             device=buffers.device,
             cleared=trunk.cleared,
         )
-        self._trunk = trunk
-        self._exists = torch.arange(capacity, device=buffers.device) >= padding.to(buffers.device)[:, None]
+        self.trunk = trunk
+        self.padding = padding.to(buffers.device, torch.long).contiguous()
+        self._exists = torch.arange(capacity, device=buffers.device) >= self.padding[:, None]
 
     def attend(
         self,
@@ -295,11 +296,11 @@ class BranchCache(KeyValueCache):
         if not causal and queries.shape[2] > 1:
             raise ValueError("A continuation is text: its blocks are causal.")
         keys, values = self.read(layer, num_new)
-        shared = SharedKeys(*self._trunk.read(layer, 0))
+        shared = SharedKeys(*self.trunk.read(layer, 0))
         return attend_shared(queries, shared, keys, values, self._exists[:, : keys.shape[2]])
 
     def step_memory(self) -> StepMemory:
         """As of any cache; passes also see the trunk."""
-        filled = slice(self._trunk.length)
-        keys, values = self._trunk._keys[:, :, :, filled], self._trunk._values[:, :, :, filled]
+        filled = slice(self.trunk.length)
+        keys, values = self.trunk._keys[:, :, :, filled], self.trunk._values[:, :, :, filled]
         return StepMemory(self._keys, self._values, self._place(), keys, values, self._exists)

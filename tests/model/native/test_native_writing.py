@@ -6,7 +6,7 @@ from random_weights import fill_randomly
 
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, MixtureConfig, Part
-from g2vlm.model.native.writing import NativePass
+from g2vlm.model.native.writing import MAX_ROWS, NativePass
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Precision, cast_
 from g2vlm.model.quantization import Quantization, quantize_language_
@@ -70,7 +70,7 @@ def passes(network: G2VLM, cache: KeyValueCache, native: NativePass | None) -> t
             rows.append(network.write(torch.tensor([token]), rotation, cache))
         else:
             assert native.fits(cache)
-            rows.append(native(token, position, cache))
+            rows.append(native(torch.tensor([token]), torch.tensor([position]), cache))
         cache.advance(1)
     return torch.cat(rows).double()
 
@@ -123,6 +123,34 @@ def test_passes_over_fewer_bits_are_those_of_torch(quantization, precision):
     assert (found - expected).norm() <= tolerance * expected.norm()
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("quantization", list(Quantization))
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("rows", [1, 3, 11])
+@torch.inference_mode()
+def test_rows_that_share_a_beginning_are_those_of_torch(rows, precision, quantization, plain):
+    network = network_of("as released", precision, quantization)
+    trunk = memory_of(network, 600, precision)
+    padding = torch.arange(rows) % 4
+    branches = [trunk.branch(rows, 12, padding) for _ in range(2)]
+    for branch in branches:
+        for buffer in branch.buffers:
+            generator = torch.Generator().manual_seed(1)
+            buffer.copy_(torch.randn(buffer.shape, generator=generator))
+        branch.length = 5
+    native, tokens = NativePass(network, plain=plain), torch.arange(rows) + 7
+    for step in range(2):
+        positions = torch.arange(rows) + 600 + step
+        expected = network.write(tokens, network.text_rotation(positions), branches[0]).double()
+        found = native(tokens, positions, branches[1]).double()
+        tolerance = (
+            0.03 if precision is Precision.BFLOAT16 else 1e-3 if quantization.value != "none" else 2e-5
+        )
+        assert (found - expected).norm() <= tolerance * expected.norm()
+        for branch in branches:
+            branch.advance(1)
+
+
 @torch.inference_mode()
 def test_only_memories_of_one_sequence_in_the_same_format_fit():
     network = network_of("small heads", Precision.FLOAT32)
@@ -131,21 +159,26 @@ def test_only_memories_of_one_sequence_in_the_same_format_fit():
     assert native.fits(one)
     assert not native.fits(KeyValueCache(shape, 8, batch=2))
     assert not native.fits(KeyValueCache(shape, 8, dtype=torch.bfloat16))
-    assert not native.fits(one.branch(1, 4, torch.zeros(1, dtype=torch.long)))
+    assert native.fits(one.branch(MAX_ROWS, 4, torch.zeros(MAX_ROWS, dtype=torch.long)))
+    assert not native.fits(one.branch(MAX_ROWS + 1, 4, torch.zeros(MAX_ROWS + 1, dtype=torch.long)))
 
 
 @torch.inference_mode()
 def test_what_would_be_read_or_written_out_of_place_is_refused():
     network = network_of("small heads", Precision.FLOAT32)
     native, cache = NativePass(network), memory_of(network, 0, Precision.FLOAT32)
+    place = torch.tensor([0])
     for token in (-1, SHAPES["small heads"].vocab_size):
-        with pytest.raises(ValueError, match=f"got token {token}"):
-            native(token, 0, cache)
+        with pytest.raises(ValueError, match=rf"got \[{token}\]"):
+            native(torch.tensor([token]), place, cache)
+    branch = cache.branch(2, 8, torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match="2 rows"):
+        native(place, place, branch)
+    with pytest.raises(ValueError, match="a fitting cache"):
+        native(place, place, KeyValueCache(cache.shape, 8, batch=2))
     cache.length = cache.capacity
     with pytest.raises(ValueError, match="3 of 3 filled"):
-        native(0, 0, cache)
-    with pytest.raises(ValueError, match="a fitting cache"):
-        native(0, 0, KeyValueCache(cache.shape, 8, batch=2))
+        native(place, place, cache)
 
 
 def test_layers_that_the_library_cannot_read_are_named():

@@ -1,7 +1,8 @@
-/* Attention of one token to everything before it and to itself, with grouped heads.
+/* Attention of one token of each row to everything before it and to itself, with grouped heads.
 
-   The memory of a key head is cut into stretches that threads read side by side; each gives, for every query
-   of its group, a maximum, a sum of weights and a weighted sum of values, which are put together afterwards. */
+   What is read lies in stretches, each of which a thread reads for itself: those of a beginning that all rows
+   share, and those of each row. A stretch gives, for every query that reads it, a maximum, a sum of weights and a
+   weighted sum of values, which are put together afterwards. */
 
 #ifndef G2VLM_ATTENTION_H
 #define G2VLM_ATTENTION_H
@@ -13,29 +14,40 @@
 #define STRETCH 512
 /* Keys between two looks at the maximum. */
 #define BLOCK 64
-/* Largest head; larger networks are refused by the caller. */
-#define MAX_HEAD_DIM 512
-/* Most query heads to one key head. */
-#define MAX_GROUP 64
+/* Largest head, and most queries that read a block at a time: of one group at least. The caller refuses larger
+   networks. */
+#define MAX_HEAD_DIM 256
+#define MAX_QUERIES 48
 
-/* Keys and values of one layer: (kv_heads, capacity, head_dim). `length` does not count the new token, whose
-   keys and values are already there. */
+/* Keys and values of one layer: (rows, kv_heads, capacity, head_dim). */
 typedef struct {
     void *keys;
     void *values;
-    int64_t length;
+    int64_t length;        /* tokens of each row, without the new one */
     int64_t capacity;
+    const int64_t *starts; /* the first token of each row that is no padding, or NULL */
+} Memory;
+
+/* What is read: a beginning that all rows share (of length 0 where there is none), and what each added. */
+typedef struct {
+    Memory shared;
+    Memory own;
+    int64_t rows;
+    int64_t heads;
     int64_t kv_heads;
     int64_t dim;
     int32_t narrow;
-} Memory;
+} Past;
 
 static int64_t num_stretches(int64_t tokens) { return (tokens + STRETCH - 1) / STRETCH; }
 
-static int64_t num_tasks(int64_t tokens, int64_t kv_heads) { return kv_heads * num_stretches(tokens); }
+/* What every query leaves: so many results of a stretch, */
+static int64_t num_parts(const Past *past) {
+    return num_stretches(past->shared.length) + num_stretches(past->own.length + 1);
+}
 
-/* Floats that a task leaves: values, maximum and sum of every query. */
-static int64_t part_size(int64_t heads, int64_t kv_heads, int64_t dim) { return heads / kv_heads * (dim + 2); }
+/* each of so many floats: values, maximum and sum. */
+static int64_t part_size(const Past *past) { return past->dim + 2; }
 
 static inline void widen_row(const void *memory, int64_t start, int64_t count, int narrow, float *out) {
     if (narrow) {
@@ -85,7 +97,6 @@ static inline __m512 sums_of(__m512 *v) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x88), _mm512_shuffle_f32x4(v[0], v[1], 0xdd));
 }
 
-#define INLINE static inline __attribute__((always_inline))
 
 /* Scores of sixteen keys. */
 INLINE __m512 sixteen_scores(const uint16_t *keys, const uint16_t *query, const int64_t dim) {
@@ -137,84 +148,116 @@ INLINE void add_values(const uint16_t *values, const float (*weights)[BLOCK], in
 }
 #endif
 
-/* One stretch of one key head for all queries of its group. */
-static void attend_stretch(const Memory *memory, const float *queries, int64_t group, int64_t head, int64_t begin,
-                           int64_t end, float *part) {
-    int64_t dim = memory->dim;
-    int narrow = memory->narrow;
-    float scale = 1 / sqrtf((float)dim);
-    float *maxima = part + group * dim, *totals = maxima + group;
-    float scores[MAX_GROUP][BLOCK], row[MAX_HEAD_DIM];
-    for (int64_t q = 0; q < group; q++) {
-        memset(part + q * dim, 0, dim * sizeof(float));
-        maxima[q] = -FLT_MAX;
-        totals[q] = 0;
+/* Some tokens of one key head for queries of `count` heads in a row, in `rows` rows.
+
+   base: where the head's first key and value lie. queries: (rows, stride). parts: of the first query; those of the
+   next head lie `per_head` floats further, those of the next row `per_row`. */
+static void attend_stretch(const Past *past, const Memory *memory, int64_t base, int64_t begin, int64_t end,
+                           const float *queries, int64_t rows, int64_t stride, int64_t count, float *parts,
+                           int64_t per_head, int64_t per_row) {
+    const int64_t dim = past->dim, total = rows * count;
+    const int narrow = past->narrow;
+    const float scale = 1 / sqrtf((float)dim);
+    float scores[MAX_QUERIES][BLOCK], wide[MAX_HEAD_DIM], sums[MAX_QUERIES * MAX_HEAD_DIM];
+    float maxima[MAX_QUERIES], totals[MAX_QUERIES];
+    const float *query[MAX_QUERIES];
+    for (int64_t i = 0; i < total; i++) {
+        query[i] = queries + i / count * stride + i % count * dim;
+        maxima[i] = -FLT_MAX;
+        totals[i] = 0;
     }
+    memset(sums, 0, total * dim * sizeof(float));
 #if FAST_BFLOAT16
     int fast = narrow && dim % 32 == 0;
-    uint16_t narrow_queries[MAX_GROUP * MAX_HEAD_DIM];
-    for (int64_t i = 0; fast && i < group * dim; i++) narrow_queries[i] = narrowed(queries[i]);
+    uint16_t narrow_queries[MAX_QUERIES * MAX_HEAD_DIM];
+    for (int64_t i = 0; fast && i < total; i++)
+        for (int64_t d = 0; d < dim; d++) narrow_queries[i * dim + d] = narrowed(query[i][d]);
 #endif
     for (int64_t start = begin; start < end; start += BLOCK) {
-        int64_t count = end - start < BLOCK ? end - start : BLOCK, done = 0, q = 0;
-        int64_t base = (head * memory->capacity + start) * dim;
+        int64_t tokens = end - start < BLOCK ? end - start : BLOCK, done = 0, q = 0, place = base + start * dim;
 #if FAST_BFLOAT16
-        const uint16_t *keys = (const uint16_t *)memory->keys + base;
-        const uint16_t *values = (const uint16_t *)memory->values + base;
+        const uint16_t *keys = (const uint16_t *)memory->keys + place;
+        const uint16_t *values = (const uint16_t *)memory->values + place, *next = keys + BLOCK * dim;
         /* While keys are scored, the values of this block are fetched, and while values are added up, the keys
            of the next: memory never waits, and is never asked for more than it can give at a time. */
-        const int64_t lines = BLOCK * dim / 32 / group / (BLOCK / 16) + 1;
-        for (int64_t i = 0; fast && i < group; i++)
-            done = score_keys(keys, narrow_queries + i * dim, count, dim, scale, scores[i],
-                              (const char *)(values + i * BLOCK * dim / group), lines);
+        const int64_t lines = BLOCK * dim / 32 / total / (BLOCK / 16) + 1;
+        for (int64_t i = 0; fast && i < total; i++)
+            done = score_keys(keys, narrow_queries + i * dim, tokens, dim, scale, scores[i],
+                              (const char *)(values + i * BLOCK * dim / total), lines);
 #endif
-        for (int64_t k = done; k < count; k++) {
-            widen_row(memory->keys, base + k * dim, dim, narrow, row);
-            for (int64_t i = 0; i < group; i++) scores[i][k] = dot(queries + i * dim, row, dim) * scale;
+        for (int64_t k = done; k < tokens; k++) {
+            widen_row(memory->keys, place + k * dim, dim, narrow, wide);
+            for (int64_t i = 0; i < total; i++) scores[i][k] = dot(query[i], wide, dim) * scale;
         }
-        for (int64_t i = 0; i < group; i++) weigh(scores[i], count, dim, part + i * dim, &maxima[i], &totals[i]);
+        for (int64_t i = 0; i < total; i++) weigh(scores[i], tokens, dim, sums + i * dim, &maxima[i], &totals[i]);
 #if FAST_BFLOAT16
-        for (; fast && q + 6 <= group; q += 6) add_values(values, scores + q, count, dim, 6, part + q * dim, keys + BLOCK * dim);
-        for (; fast && q + 2 <= group; q += 2) add_values(values, scores + q, count, dim, 2, part + q * dim, keys + BLOCK * dim);
-        for (; fast && q < group; q++) add_values(values, scores + q, count, dim, 1, part + q * dim, keys + BLOCK * dim);
+        for (; fast && q + 6 <= total; q += 6) add_values(values, scores + q, tokens, dim, 6, sums + q * dim, next);
+        for (; fast && q + 2 <= total; q += 2) add_values(values, scores + q, tokens, dim, 2, sums + q * dim, next);
+        for (; fast && q < total; q++) add_values(values, scores + q, tokens, dim, 1, sums + q * dim, next);
 #endif
-        for (int64_t k = 0; q < group && k < count; k++) {
-            widen_row(memory->values, base + k * dim, dim, narrow, row);
-            for (int64_t i = q; i < group; i++) {
-                float weight = scores[i][k], *sums = part + i * dim;
+        for (int64_t k = 0; q < total && k < tokens; k++) {
+            widen_row(memory->values, place + k * dim, dim, narrow, wide);
+            for (int64_t i = q; i < total; i++) {
+                float weight = scores[i][k], *sum = sums + i * dim;
 #pragma omp simd
-                for (int64_t d = 0; d < dim; d++) sums[d] += weight * row[d];
+                for (int64_t d = 0; d < dim; d++) sum[d] += weight * wide[d];
             }
         }
     }
+    for (int64_t i = 0; i < total; i++) {
+        float *part = parts + i / count * per_row + i % count * per_head;
+        memcpy(part, sums + i * dim, dim * sizeof(float));
+        part[dim] = maxima[i];
+        part[dim + 1] = totals[i];
+    }
 }
 
-/* Called by all threads. queries, out: (heads, dim). parts: room for `num_tasks * part_size` floats. */
-static void attend(const Memory *memory, const float *queries, int64_t heads, float *parts, float *out) {
-    int64_t tokens = memory->length + 1, kv_heads = memory->kv_heads, dim = memory->dim;
-    int64_t group = heads / kv_heads, stretches = num_stretches(tokens), size = part_size(heads, kv_heads, dim);
-#pragma omp for schedule(static)
-    for (int64_t task = 0; task < kv_heads * stretches; task++) {
-        int64_t head = task / stretches, begin = task % stretches * STRETCH;
-        int64_t end = begin + STRETCH < tokens ? begin + STRETCH : tokens;
-        attend_stretch(memory, queries + head * group * dim, group, head, begin, end, parts + task * size);
+/* Put the results of all stretches of one query together. */
+static void join_parts(const float *parts, int64_t count, int64_t dim, float *out) {
+    float maximum = -FLT_MAX, total = 0;
+    for (int64_t s = 0; s < count; s++) maximum = fmaxf(maximum, parts[s * (dim + 2) + dim]);
+    memset(out, 0, dim * sizeof(float));
+    for (int64_t s = 0; s < count; s++) {
+        const float *part = parts + s * (dim + 2);
+        float share = expf(part[dim] - maximum);
+        total += share * part[dim + 1];
+        for (int64_t d = 0; d < dim; d++) out[d] += share * part[d];
+    }
+    for (int64_t d = 0; d < dim; d++) out[d] /= total;
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Called by all threads. queries: (rows, stride). out: (rows, heads, dim). parts: room for `rows * heads *
+   num_parts * part_size` floats. */
+static void attend(const Past *past, const float *queries, int64_t stride, float *parts, float *out) {
+    const int64_t dim = past->dim, rows = past->rows, kv_heads = past->kv_heads, group = past->heads / kv_heads;
+    const int64_t first = num_stretches(past->shared.length), count = num_parts(past), size = part_size(past);
+    const int64_t per_head = count * size, per_row = past->heads * per_head, tokens = past->own.length + 1;
+    const int64_t together = MAX_QUERIES / group;
+#pragma omp for schedule(static) nowait
+    for (int64_t task = 0; task < kv_heads * first; task++) {
+        int64_t head = task / first, stretch = task % first, begin = stretch * STRETCH;
+        /* So many rows at a time as there is room for; the stretch stays in the cache. */
+        for (int64_t row = 0; row < rows; row += together)
+            attend_stretch(past, &past->shared, head * past->shared.capacity * dim, begin,
+                           least(begin + STRETCH, past->shared.length), queries + row * stride + head * group * dim,
+                           least(together, rows - row), stride, group,
+                           parts + row * per_row + head * group * per_head + stretch * size, per_head, per_row);
     }
 #pragma omp for schedule(static)
-    for (int64_t query = 0; query < heads; query++) {
-        const float *first = parts + query / group * stretches * size;
-        int64_t q = query % group;
-        float maximum = -FLT_MAX, total = 0;
-        for (int64_t s = 0; s < stretches; s++) maximum = fmaxf(maximum, first[s * size + group * dim + q]);
-        float *own = out + query * dim;
-        memset(own, 0, dim * sizeof(float));
-        for (int64_t s = 0; s < stretches; s++) {
-            const float *part = first + s * size;
-            float share = expf(part[group * dim + q] - maximum);
-            total += share * part[group * dim + group + q];
-            for (int64_t d = 0; d < dim; d++) own[d] += share * part[q * dim + d];
-        }
-        for (int64_t d = 0; d < dim; d++) own[d] /= total;
+    for (int64_t task = 0; task < rows * kv_heads * (count - first); task++) {
+        int64_t stretch = task % (count - first), head = task / (count - first) % kv_heads;
+        int64_t row = task / (count - first) / kv_heads, begin = stretch * STRETCH, end = least(begin + STRETCH, tokens);
+        int64_t start = past->own.starts ? past->own.starts[row] : 0;
+        attend_stretch(past, &past->own, (row * kv_heads + head) * past->own.capacity * dim,
+                       begin < start ? least(start, end) : begin, end, queries + row * stride + head * group * dim, 1,
+                       stride, group, parts + row * per_row + head * group * per_head + (first + stretch) * size,
+                       per_head, per_row);
     }
+#pragma omp for schedule(static)
+    for (int64_t query = 0; query < rows * past->heads; query++)
+        join_parts(parts + query * per_head, count, dim, out + query * dim);
 }
 
 #endif

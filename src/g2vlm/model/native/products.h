@@ -28,6 +28,8 @@
 #define FAST_INTEGER 0
 #endif
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* Bytes that a product has fetched into the second cache before it needs them: farther than the processor looks
    ahead by itself. The first cache is too small for that. */
 #define AHEAD 3072
@@ -48,7 +50,8 @@ typedef struct {
 } Matrix;
 
 /* A vector in the forms that products want. Two int8 planes hold it to one part in 32,000 of its largest
-   entry: value = step * (coarse + fine / 256). */
+   entry: value = step * (coarse + fine / 256). For int8 matrices both are 128 higher, as unsigned bytes, which
+   is what the instruction multiplies signed ones with. */
 typedef struct {
     float *wide;
     uint16_t *narrow;
@@ -101,7 +104,7 @@ static Vector vector_in(char *memory, int64_t columns) {
    int4 codes, stand before the odd ones. */
 static inline int64_t unzipped(int64_t i) { return (i & ~127) + ((i & 1) << 6) + ((i & 127) >> 1); }
 
-static void split_planes(Vector *vector, int64_t columns, int unzip) {
+static void split_planes(Vector *vector, int64_t columns, int unzip, int up) {
     const float *x = vector->wide;
     float largest = 1e-30f;
 #pragma omp simd reduction(max : largest)
@@ -113,8 +116,8 @@ static void split_planes(Vector *vector, int64_t columns, int unzip) {
         float scaled = x[i] * inverse, coarse = rintf(scaled);
         float fine = rintf((scaled - coarse) * 256);
         int64_t place = i < zipped ? unzipped(i) : i;
-        vector->coarse[place] = (int8_t)coarse;
-        vector->fine[place] = (int8_t)(fine > 127 ? 127 : fine);
+        vector->coarse[place] = (int8_t)((int)coarse + up);
+        vector->fine[place] = (int8_t)((fine > 127 ? 127 : (int)fine) + up);
     }
 }
 
@@ -124,9 +127,9 @@ static void prepare(Vector *vector, const Matrix *matrix) {
     int64_t columns = matrix->columns;
     if (matrix->kind == BFLOAT16 && FAST_BFLOAT16)
         for (int64_t i = 0; i < columns; i++) vector->narrow[i] = narrowed(x[i]);
-    if (matrix->kind == INT8 && FAST_INTEGER) split_planes(vector, columns, 0);
+    if (matrix->kind == INT8 && FAST_INTEGER) split_planes(vector, columns, 0, 128);
     if (matrix->kind == INT4) {
-        if (FAST_INTEGER) split_planes(vector, columns, 1);
+        if (FAST_INTEGER) split_planes(vector, columns, 1, 0);
         for (int64_t g = 0; g < columns / matrix->group; g++) {
             float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -143,59 +146,80 @@ static inline float row_float32(const float *row, const Vector *vector, int64_t 
     return sum;
 }
 
-static inline float row_bfloat16(const uint16_t *row, const Vector *vector, int64_t columns) {
-    float sum = 0;
+/* One row with `many` vectors, at most four, which is known while translating. */
+INLINE void row_bfloat16(const uint16_t *row, const Vector *vectors, const int many, int64_t columns, float *out,
+                         int64_t stride) {
     int64_t i = 0;
 #if FAST_BFLOAT16
-    const uint16_t *x = vector->narrow;
-    __m512 parts[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (; i + 128 <= columns; i += 128)
-        for (int k = 0; k < 4; k++) {
+    /* So many sums that one multiplication need not wait for the one before. */
+    const int chains = many == 1 ? 4 : many == 2 ? 2 : 1;
+    __m512 sums[4][4];
+    for (int v = 0; v < many; v++)
+        for (int k = 0; k < chains; k++) sums[v][k] = _mm512_setzero_ps();
+    for (; i + 32 * chains <= columns; i += 32 * chains)
+        for (int k = 0; k < chains; k++) {
             _mm_prefetch((const char *)(row + i + 32 * k) + AHEAD, _MM_HINT_T1);
-            parts[k] = _mm512_dpbf16_ps(parts[k], (__m512bh)_mm512_loadu_si512(row + i + 32 * k),
-                                        (__m512bh)_mm512_loadu_si512(x + i + 32 * k));
+            __m512bh weights = (__m512bh)_mm512_loadu_si512(row + i + 32 * k);
+            for (int v = 0; v < many; v++)
+                sums[v][k] = _mm512_dpbf16_ps(sums[v][k], weights,
+                                              (__m512bh)_mm512_loadu_si512(vectors[v].narrow + i + 32 * k));
         }
-    sum = _mm512_reduce_add_ps(
-        _mm512_add_ps(_mm512_add_ps(parts[0], parts[1]), _mm512_add_ps(parts[2], parts[3])));
 #endif
-    float rest = 0;
+    for (int v = 0; v < many; v++) {
+        float rest = 0;
 #pragma omp simd reduction(+ : rest)
-    for (int64_t j = i; j < columns; j++) rest += widen(row[j]) * vector->wide[j];
-    return sum + rest;
+        for (int64_t j = i; j < columns; j++) rest += widen(row[j]) * vectors[v].wide[j];
+#if FAST_BFLOAT16
+        for (int k = 1; k < chains; k++) sums[v][0] = _mm512_add_ps(sums[v][0], sums[v][k]);
+        rest += _mm512_reduce_add_ps(sums[v][0]);
+#endif
+        out[v * stride] = rest;
+    }
 }
 
-static inline float row_int8(const int8_t *row, const Vector *vector, int64_t columns, int32_t sum_of_codes) {
+/* One row with `many` vectors, without its scale. */
+INLINE void row_int8(const int8_t *row, const Vector *vectors, const int many, int64_t columns, int32_t sum_of_codes,
+                     float *out, int64_t stride) {
 #if FAST_INTEGER
-    const int8_t *coarse = vector->coarse, *fine = vector->fine;
-    /* The instruction multiplies unsigned bytes with signed ones: planes are moved up by 128 and the sum of
-       the codes, so many times, is taken off again. */
-    const __m512i up = _mm512_set1_epi8((char)128);
-    __m512i high[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()}, low[2] = {high[0], high[0]};
+    const int chains = many == 1 ? 2 : 1;
+    __m512i high[4][2], low[4][2];
+    for (int v = 0; v < many; v++)
+        for (int k = 0; k < chains; k++) high[v][k] = low[v][k] = _mm512_setzero_si512();
     int64_t i = 0;
-    for (; i + 128 <= columns; i += 128)
-        for (int k = 0; k < 2; k++) {
+    for (; i + 64 * chains <= columns; i += 64 * chains)
+        for (int k = 0; k < chains; k++) {
             _mm_prefetch((const char *)(row + i + 64 * k) + AHEAD, _MM_HINT_T1);
             __m512i codes = _mm512_loadu_si512(row + i + 64 * k);
-            __m512i c = _mm512_xor_si512(_mm512_loadu_si512(coarse + i + 64 * k), up);
-            __m512i f = _mm512_xor_si512(_mm512_loadu_si512(fine + i + 64 * k), up);
-            high[k] = _mm512_dpbusd_epi32(high[k], c, codes);
-            low[k] = _mm512_dpbusd_epi32(low[k], f, codes);
+            for (int v = 0; v < many; v++) {
+                __m512i coarse = _mm512_loadu_si512(vectors[v].coarse + i + 64 * k);
+                __m512i fine = _mm512_loadu_si512(vectors[v].fine + i + 64 * k);
+                high[v][k] = _mm512_dpbusd_epi32(high[v][k], coarse, codes);
+                low[v][k] = _mm512_dpbusd_epi32(low[v][k], fine, codes);
+            }
         }
-    int32_t on_coarse = _mm512_reduce_add_epi32(_mm512_add_epi32(high[0], high[1]));
-    int32_t on_fine = _mm512_reduce_add_epi32(_mm512_add_epi32(low[0], low[1]));
-    for (; i < columns; i++) {
-        on_coarse += (coarse[i] + 128) * row[i];
-        on_fine += (fine[i] + 128) * row[i];
+    for (int v = 0; v < many; v++) {
+        for (int k = 1; k < chains; k++) {
+            high[v][0] = _mm512_add_epi32(high[v][0], high[v][k]);
+            low[v][0] = _mm512_add_epi32(low[v][0], low[v][k]);
+        }
+        int32_t on_coarse = _mm512_reduce_add_epi32(high[v][0]), on_fine = _mm512_reduce_add_epi32(low[v][0]);
+        for (int64_t j = i; j < columns; j++) {
+            on_coarse += (uint8_t)vectors[v].coarse[j] * row[j];
+            on_fine += (uint8_t)vectors[v].fine[j] * row[j];
+        }
+        /* The planes are 128 too high. */
+        on_coarse -= 128 * sum_of_codes;
+        on_fine -= 128 * sum_of_codes;
+        out[v * stride] = vectors[v].step * ((float)on_coarse + (float)on_fine / 256);
     }
-    on_coarse -= 128 * sum_of_codes;
-    on_fine -= 128 * sum_of_codes;
-    return vector->step * ((float)on_coarse + (float)on_fine / 256);
 #else
     (void)sum_of_codes;
-    float sum = 0;
+    for (int v = 0; v < many; v++) {
+        float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < columns; i++) sum += (float)row[i] * vector->wide[i];
-    return sum;
+        for (int64_t i = 0; i < columns; i++) sum += (float)row[i] * vectors[v].wide[i];
+        out[v * stride] = sum;
+    }
 #endif
 }
 
@@ -280,33 +304,36 @@ static inline float row_int4(const Matrix *matrix, int64_t index, const Vector *
     return sum;
 }
 
-/* Rows `begin` to `end` of a matrix with each of `count` vectors, bias included, as a tensor holds the result.
-   out: (count, stride). A row of the matrix is read once and stays in the cache for all vectors. */
-static void multiply(const Matrix *matrix, const Vector *vectors, int64_t count, int64_t begin, int64_t end,
-                     int is_narrow, float *out, int64_t stride) {
-    const int64_t columns = matrix->columns;
+/* One row of any matrix with `many` vectors. */
+INLINE void row_product(const Matrix *matrix, int64_t row, const Vector *vectors, const int many, float *out,
+                        int64_t stride) {
+    const int64_t columns = matrix->columns, start = row * columns;
     switch (matrix->kind) {
     case FLOAT32:
-        for (int64_t row = begin; row < end; row++)
-            for (int64_t i = 0; i < count; i++)
-                out[i * stride + row] = row_float32((const float *)matrix->weight + row * columns, vectors + i, columns);
+        for (int v = 0; v < many; v++)
+            out[v * stride] = row_float32((const float *)matrix->weight + start, vectors + v, columns);
         break;
     case BFLOAT16:
-        for (int64_t row = begin; row < end; row++)
-            for (int64_t i = 0; i < count; i++)
-                out[i * stride + row] =
-                    row_bfloat16((const uint16_t *)matrix->weight + row * columns, vectors + i, columns);
+        row_bfloat16((const uint16_t *)matrix->weight + start, vectors, many, columns, out, stride);
         break;
     case INT8:
-        for (int64_t row = begin; row < end; row++)
-            for (int64_t i = 0; i < count; i++)
-                out[i * stride + row] = ((const float *)matrix->scale)[row] *
-                                        row_int8((const int8_t *)matrix->weight + row * columns, vectors + i, columns,
-                                                 matrix->sums[row]);
+        row_int8((const int8_t *)matrix->weight + start, vectors, many, columns, matrix->sums[row], out, stride);
+        for (int v = 0; v < many; v++) out[v * stride] *= ((const float *)matrix->scale)[row];
         break;
     default:
-        for (int64_t row = begin; row < end; row++)
-            for (int64_t i = 0; i < count; i++) out[i * stride + row] = row_int4(matrix, row, vectors + i);
+        for (int v = 0; v < many; v++) out[v * stride] = row_int4(matrix, row, vectors + v);
+    }
+}
+
+/* Rows `begin` to `end` of a matrix with each of `count` vectors, bias included, as a tensor holds the result.
+   out: (count, stride). A row of the matrix is read once for all vectors. */
+static void multiply(const Matrix *matrix, const Vector *vectors, int64_t count, int64_t begin, int64_t end,
+                     int is_narrow, float *out, int64_t stride) {
+    for (int64_t row = begin; row < end; row++) {
+        int64_t i = 0;
+        for (; i + 4 <= count; i += 4) row_product(matrix, row, vectors + i, 4, out + i * stride + row, stride);
+        for (; i + 2 <= count; i += 2) row_product(matrix, row, vectors + i, 2, out + i * stride + row, stride);
+        for (; i < count; i++) row_product(matrix, row, vectors + i, 1, out + i * stride + row, stride);
     }
     for (int64_t i = 0; i < count; i++) {
         float *own = out + i * stride;

@@ -1,4 +1,4 @@
-/* One more text token through the semantic expert: what `G2VLM.write` computes, in one parallel region.
+/* One more text token of each row through the semantic expert: what `G2VLM.write` computes, in one parallel region.
 
    The residual stream is float32; what tensors of a bfloat16 network hold between two operations is rounded
    to bfloat16 here as well. Sums are added up in another order than torch does. */
@@ -35,15 +35,19 @@ typedef struct {
     const float *frequencies; /* of the rotation, half a head */
 } Network;
 
-/* What the threads share. */
+/* One pass: its buffers, each with a row for every token. */
 typedef struct {
+    const Network *network;
+    int64_t rows;
     float *x;
     float *qkv;
     float *attended;
     float *hidden; /* the gate, then what it opens */
     float *update;
     float *parts;
-} Shared;
+    float *cosines; /* half a head each */
+    float *sines;
+} Pass;
 
 static void rms_norm(const float *x, const float *weight, int64_t count, float eps, int narrow, float *out) {
     float squares = 0;
@@ -70,135 +74,206 @@ static void keep(void *memory, int64_t start, const float *values, int64_t count
     }
 }
 
+static int64_t qkv_width(const Network *network) {
+    return (network->num_heads + 2 * network->num_kv_heads) * network->head_dim;
+}
+
 /* Norm and rotation of queries and keys; keys and values go to memory. Called by all threads. */
-static void place_heads(const Network *network, const Layer *layer, const float *cosines, const float *sines,
-                        const Memory *memory, float *qkv) {
-    int64_t dim = network->head_dim, kv_heads = network->num_kv_heads, heads = network->num_heads;
+static void place_heads(const Pass *pass, const Layer *layer, const Memory *memory) {
+    const Network *network = pass->network;
+    const int64_t dim = network->head_dim, kv_heads = network->num_kv_heads, heads = network->num_heads;
+    const int64_t all = heads + 2 * kv_heads;
 #pragma omp for schedule(static)
-    for (int64_t head = 0; head < heads + 2 * kv_heads; head++) {
-        float *own = qkv + head * dim;
-        int64_t kind = head < heads ? 0 : head < heads + kv_heads ? 1 : 2;
+    for (int64_t i = 0; i < pass->rows * all; i++) {
+        int64_t row = i / all, head = i % all, kind = head < heads ? 0 : head < heads + kv_heads ? 1 : 2;
+        float *own = pass->qkv + i * dim;
         if (kind < 2) {
             rms_norm(own, kind ? layer->key_norm : layer->query_norm, dim, network->eps, 0, own);
-            rotate_halves(own, cosines, sines, dim / 2, network->narrow);
+            rotate_halves(own, pass->cosines + row * dim / 2, pass->sines + row * dim / 2, dim / 2, network->narrow);
         }
         if (kind) {
-            int64_t index = head - heads - (kind == 2 ? kv_heads : 0);
+            int64_t index = row * kv_heads + head - heads - (kind == 2 ? kv_heads : 0);
             int64_t start = (index * memory->capacity + memory->length) * dim;
             keep(kind == 1 ? memory->keys : memory->values, start, own, dim, network->narrow);
         }
     }
 }
 
-/* The share of this thread in `count` rows. */
 typedef struct {
     int64_t begin;
     int64_t end;
-} Rows;
+} Range;
 
-static Rows own_rows(int64_t count) {
+/* The share of this thread in `count` things. */
+static Range own_range(int64_t count) {
     int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    Rows rows = {count * thread / threads, count * (thread + 1) / threads};
-    return rows;
+    Range range = {count * thread / threads, count * (thread + 1) / threads};
+    return range;
 }
 
-/* Add a product to the residual stream; `room` is a buffer for it. Called by all threads. */
-static void add_product(const Matrix *matrix, const Vector *vector, int narrow, float *room, float *x) {
-    Rows own = own_rows(matrix->rows);
-    multiply(matrix, vector, 1, own.begin, own.end, narrow, room, 0);
-    for (int64_t row = own.begin; row < own.end; row++) x[row] += room[row];
+/* Which vectors this thread prepares. A single one is prepared by every thread for itself, which costs less than
+   waiting for one that does; several are shared. */
+static Range own_vectors(const Pass *pass) {
+    Range one = {0, 1};
+    return pass->rows == 1 ? one : own_range(pass->rows);
+}
+
+static void wait_for_vectors(const Pass *pass) {
+    if (pass->rows > 1) {
+#pragma omp barrier
+    }
+}
+
+/* Called by all threads. */
+static void norm_vectors(const Pass *pass, const float *weight, const Matrix *matrix, Vector *vectors) {
+    const int64_t width = pass->network->width;
+    Range own = own_vectors(pass);
+    for (int64_t row = own.begin; row < own.end; row++) {
+        rms_norm(pass->x + row * width, weight, width, pass->network->eps, pass->network->narrow, vectors[row].wide);
+        prepare(&vectors[row], matrix);
+    }
+    wait_for_vectors(pass);
+}
+
+/* Called by all threads. */
+static void take_vectors(const Pass *pass, const float *values, int64_t stride, const Matrix *matrix, Vector *vectors) {
+    Range own = own_vectors(pass);
+    for (int64_t row = own.begin; row < own.end; row++) {
+        for (int64_t i = 0; i < matrix->columns; i++)
+            vectors[row].wide[i] = held(values[row * stride + i], pass->network->narrow);
+        prepare(&vectors[row], matrix);
+    }
+    wait_for_vectors(pass);
+}
+
+/* Add a product to the residual stream. Called by all threads. */
+static void add_product(const Pass *pass, const Matrix *matrix, const Vector *vectors) {
+    const int64_t width = matrix->rows;
+    Range own = own_range(width);
+    multiply(matrix, vectors, pass->rows, own.begin, own.end, pass->network->narrow, pass->update, width);
+    for (int64_t row = 0; row < pass->rows; row++)
+        for (int64_t i = own.begin; i < own.end; i++) pass->x[row * width + i] += pass->update[row * width + i];
 #pragma omp barrier
 }
 
 /* Called by all threads. */
-static void run_layer(const Network *network, const Layer *layer, const float *cosines, const float *sines,
-                      const Memory *memory, const Shared *shared, Vector *vector) {
-    int narrow = network->narrow;
-    int64_t width = network->width, mlp_width = network->mlp_width;
-
-    /* Every thread prepares the vector for itself, which costs less than waiting for one that does. */
-    rms_norm(shared->x, layer->attention_norm, width, network->eps, narrow, vector->wide);
-    prepare(vector, &layer->qkv);
-    Rows own = own_rows(layer->qkv.rows);
-    multiply(&layer->qkv, vector, 1, own.begin, own.end, narrow, shared->qkv, 0);
-#pragma omp barrier
-
-    place_heads(network, layer, cosines, sines, memory, shared->qkv);
-    attend(memory, shared->qkv, network->num_heads, shared->parts, shared->attended);
-
-    for (int64_t i = 0; i < layer->out.columns; i++) vector->wide[i] = held(shared->attended[i], narrow);
-    prepare(vector, &layer->out);
-    add_product(&layer->out, vector, narrow, shared->update, shared->x);
-
-    rms_norm(shared->x, layer->mlp_norm, width, network->eps, narrow, vector->wide);
-    prepare(vector, &layer->gate_up);
-    own = own_rows(mlp_width);
-    multiply(&layer->gate_up, vector, 1, own.begin, own.end, narrow, shared->hidden, 0);
-    multiply(&layer->gate_up, vector, 1, mlp_width + own.begin, mlp_width + own.end, narrow, shared->hidden, 0);
-    float *gate = shared->hidden, *up = shared->hidden + mlp_width;
+static void open_gates(const Pass *pass, const Matrix *matrix, const Vector *vectors) {
+    const int narrow = pass->network->narrow;
+    const int64_t half = pass->network->mlp_width, stride = 2 * half;
+    Range own = own_range(half);
+    multiply(matrix, vectors, pass->rows, own.begin, own.end, narrow, pass->hidden, stride);
+    multiply(matrix, vectors, pass->rows, half + own.begin, half + own.end, narrow, pass->hidden, stride);
+    for (int64_t row = 0; row < pass->rows; row++) {
+        float *gate = pass->hidden + row * stride, *up = gate + half;
 #pragma omp simd
-    for (int64_t row = own.begin; row < own.end; row++)
-        gate[row] = held(held(gate[row] / (1 + expf(-gate[row])), narrow) * up[row], narrow);
+        for (int64_t i = own.begin; i < own.end; i++)
+            gate[i] = held(held(gate[i] / (1 + expf(-gate[i])), narrow) * up[i], narrow);
+    }
 #pragma omp barrier
-
-    memcpy(vector->wide, gate, mlp_width * sizeof(float));
-    prepare(vector, &layer->down);
-    add_product(&layer->down, vector, narrow, shared->update, shared->x);
 }
 
-/* Read one text token, which stands at `position`, behind `length` others and write its logits.
+/* Called by all threads. */
+static void run_layer(const Pass *pass, const Layer *layer, const Past *past, Vector *vectors) {
+    const int64_t width = qkv_width(pass->network);
+    norm_vectors(pass, layer->attention_norm, &layer->qkv, vectors);
+    Range own = own_range(width);
+    multiply(&layer->qkv, vectors, pass->rows, own.begin, own.end, pass->network->narrow, pass->qkv, width);
+#pragma omp barrier
+    place_heads(pass, layer, &past->own);
+    attend(past, pass->qkv, width, pass->parts, pass->attended);
+    take_vectors(pass, pass->attended, layer->out.columns, &layer->out, vectors);
+    add_product(pass, &layer->out, vectors);
+    norm_vectors(pass, layer->mlp_norm, &layer->gate_up, vectors);
+    open_gates(pass, &layer->gate_up, vectors);
+    take_vectors(pass, pass->hidden, 2 * pass->network->mlp_width, &layer->down, vectors);
+    add_product(pass, &layer->down, vectors);
+}
 
-   keys, values: (layers, kv_heads, capacity, head_dim), in the network's format; room for one more.
-   logits: one for each word. Returns 0, or 1 where memory ran out. */
-int g2vlm_write(const Network *network, int64_t token, int64_t position, void *keys, void *values, int64_t length,
-                int64_t capacity, float *logits, int32_t threads) {
-    int64_t dim = network->head_dim, width = network->width, mlp_width = network->mlp_width;
-    int64_t queries = network->num_heads * dim, both = 2 * network->num_kv_heads * dim;
-    int64_t longest = mlp_width > width ? mlp_width : width;
-    longest = queries > longest ? queries : longest;
-    int64_t parts = num_tasks(length + 1, network->num_kv_heads) * part_size(network->num_heads, network->num_kv_heads, dim);
-    int64_t floats = 2 * width + 2 * queries + both + 2 * mlp_width + parts + dim;
-    int64_t own_bytes = (vector_bytes(longest) + 63) / 64 * 64;
-    float *numbers = malloc(floats * sizeof(float));
-    char *vectors = aligned_alloc(64, own_bytes * threads);
-    if (!numbers || !vectors) {
-        free(numbers);
-        free(vectors);
-        return 1;
+/* The numbers of a pass, one after the other in `memory`; without memory, only how many floats they take. */
+static int64_t lay_out(Pass *pass, const Past *past, float *memory) {
+    const Network *network = pass->network;
+    const int64_t rows = pass->rows, half = network->head_dim / 2, heads = network->num_heads;
+    float **buffers[] = {&pass->x,      &pass->qkv,   &pass->attended, &pass->hidden,
+                         &pass->update, &pass->parts, &pass->cosines,  &pass->sines};
+    const int64_t sizes[] = {network->width,
+                             qkv_width(network),
+                             heads * network->head_dim,
+                             2 * network->mlp_width,
+                             network->width,
+                             heads * num_parts(past) * part_size(past),
+                             half,
+                             half};
+    int64_t total = 0;
+    for (int i = 0; i < 8; i++) {
+        if (memory) *buffers[i] = memory + total;
+        total += (rows * sizes[i] + 15) / 16 * 16;
     }
-    Shared shared;
-    shared.x = numbers;
-    shared.qkv = shared.x + width;
-    shared.attended = shared.qkv + queries + both;
-    shared.hidden = shared.attended + queries;
-    shared.update = shared.hidden + 2 * mlp_width;
-    shared.parts = shared.update + width;
-    widen_row(network->embedding, token * width, width, network->narrow, shared.x);
-    /* Text has the same position along all axes. */
-    float *cosines = shared.parts + parts, *sines = cosines + dim / 2;
-    for (int64_t i = 0; i < dim / 2; i++) {
-        float angle = (float)position * network->frequencies[i];
-        cosines[i] = cosf(angle);
-        sines[i] = sinf(angle);
-    }
+    return total;
+}
 
-    int64_t layer_bytes = network->num_kv_heads * capacity * dim * (network->narrow ? 2 : 4);
-#pragma omp parallel num_threads(threads)
-    {
-        Vector vector = vector_in(vectors + own_bytes * omp_get_thread_num(), longest);
-        for (int64_t i = 0; i < network->num_layers; i++) {
-            Memory memory = {(char *)keys + i * layer_bytes, (char *)values + i * layer_bytes, length, capacity,
-                             network->num_kv_heads, dim, network->narrow};
-            run_layer(network, &network->layers[i], cosines, sines, &memory, &shared, &vector);
+/* Embedding and rotation of the tokens; text has the same position along all axes. */
+static void begin_pass(const Pass *pass, const int64_t *tokens, const int64_t *positions) {
+    const Network *network = pass->network;
+    const int64_t width = network->width, half = network->head_dim / 2;
+    for (int64_t row = 0; row < pass->rows; row++) {
+        widen_row(network->embedding, tokens[row] * width, width, network->narrow, pass->x + row * width);
+        for (int64_t i = 0; i < half; i++) {
+            float angle = (float)positions[row] * network->frequencies[i];
+            pass->cosines[row * half + i] = cosf(angle);
+            pass->sines[row * half + i] = sinf(angle);
         }
-        rms_norm(shared.x, network->final_norm, width, network->eps, network->narrow, vector.wide);
-        prepare(&vector, &network->language_head);
-        Rows own = own_rows(network->language_head.rows);
-        multiply(&network->language_head, &vector, 1, own.begin, own.end, network->narrow, logits, 0);
+    }
+}
+
+/* The memory of one layer, from that of all. */
+static Memory layer_of(Memory memory, int64_t index, int64_t rows, const Network *network) {
+    int64_t numbers = rows * network->num_kv_heads * memory.capacity * network->head_dim;
+    int64_t bytes = index * numbers * (network->narrow ? 2 : 4);
+    memory.keys = (char *)memory.keys + bytes;
+    memory.values = (char *)memory.values + bytes;
+    return memory;
+}
+
+/* Read one text token of each row and write its logits.
+
+   shared: (layers, 1, kv_heads, capacity, head_dim), read by all rows; of length 0 where there is none.
+   own: (layers, rows, kv_heads, capacity, head_dim), in the network's format; with room for one more token.
+   logits: (rows, words). Returns 0, or 1 where memory ran out. */
+int g2vlm_write(const Network *network, int64_t rows, const int64_t *tokens, const int64_t *positions,
+                const Memory *shared, const Memory *own, float *logits, int32_t threads) {
+    int64_t longest = 0;
+    const int64_t lengths[] = {network->width, network->mlp_width, (int64_t)network->num_heads * network->head_dim};
+    for (int i = 0; i < 3; i++) longest = lengths[i] > longest ? lengths[i] : longest;
+    const int64_t vectors_each = rows == 1 ? threads : rows, vector_size = (vector_bytes(longest) + 63) / 64 * 64;
+    Past past = {*shared, *own, rows, network->num_heads, network->num_kv_heads, network->head_dim, network->narrow};
+    Pass pass = {.network = network, .rows = rows};
+    float *numbers = aligned_alloc(64, lay_out(&pass, &past, NULL) * sizeof(float));
+    char *room = aligned_alloc(64, vector_size * vectors_each);
+    Vector *vectors = malloc(vectors_each * sizeof(Vector));
+    int failed = !numbers || !room || !vectors;
+    if (!failed) {
+        lay_out(&pass, &past, numbers);
+        begin_pass(&pass, tokens, positions);
+        for (int64_t i = 0; i < vectors_each; i++) vectors[i] = vector_in(room + i * vector_size, longest);
+#pragma omp parallel num_threads(threads)
+        {
+            Vector *mine = rows == 1 ? vectors + omp_get_thread_num() : vectors;
+            for (int64_t i = 0; i < network->num_layers; i++) {
+                Past here = past;
+                here.shared = layer_of(*shared, i, 1, network);
+                here.own = layer_of(*own, i, rows, network);
+                run_layer(&pass, &network->layers[i], &here, mine);
+            }
+            const Matrix *head = &network->language_head;
+            norm_vectors(&pass, network->final_norm, head, mine);
+            Range words = own_range(head->rows);
+            multiply(head, mine, rows, words.begin, words.end, network->narrow, logits, head->rows);
+        }
     }
     free(numbers);
+    free(room);
     free(vectors);
-    return 0;
+    return failed;
 }
 
 /* One product alone: out = x @ matrix^T + bias, for `count` rows of float32. */
@@ -219,7 +294,7 @@ int g2vlm_multiply(const Matrix *matrix, const float *x, int64_t count, float *o
             memcpy(vectors[i].wide, x + i * matrix->columns, matrix->columns * sizeof(float));
             prepare(&vectors[i], matrix);
         }
-        Rows own = own_rows(matrix->rows);
+        Range own = own_range(matrix->rows);
         multiply(matrix, vectors, count, own.begin, own.end, 0, out, matrix->rows);
     }
     free(memory);

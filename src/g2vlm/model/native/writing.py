@@ -4,10 +4,10 @@ import ctypes
 from ctypes import POINTER, byref, c_float, c_int32, c_int64, c_void_p
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.cache import BranchCache, KeyValueCache
 from g2vlm.model.mixture import ExpertLayer, Mixture
 from g2vlm.model.native.library import load_library
 from g2vlm.model.native.linear import NativeLinear
@@ -15,8 +15,10 @@ from g2vlm.model.native.matrix import CMatrix, StoredMatrix, contiguous
 from g2vlm.model.network import G2VLM
 from g2vlm.model.rotary import text_frequencies
 
-MAX_HEAD_DIM, MAX_GROUP = 512, 64
+MAX_HEAD_DIM, MAX_GROUP = 256, 48
 """Limits of attention.h."""
+MAX_ROWS = 16
+"""Rows up to which reading the weights takes longer than multiplying them; torch is faster with more."""
 
 
 class _Layer(ctypes.Structure):
@@ -50,8 +52,18 @@ class _Network(ctypes.Structure):
     )
 
 
+class _Memory(ctypes.Structure):
+    _fields_ = (
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        ("length", c_int64),
+        ("capacity", c_int64),
+        ("starts", c_void_p),
+    )
+
+
 class NativePass:
-    """Passes over one token through the semantic expert and the language head, on a CPU.
+    """Passes over one token of each row through the semantic expert and the language head, on a CPU.
 
     Args:
         network: with the parts that write text; their weights are read where they lie, and must stay there
@@ -117,31 +129,37 @@ class NativePass:
         self._kept.append(kept := contiguous(tensor, dtype))
         return kept.data_ptr()
 
-    def __call__(self, token: int, position: int, cache: KeyValueCache) -> Float[Tensor, "1 vocabulary"]:
-        """Read one more text token: the logits of the next, float32.
+    def __call__(
+        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """Read one more text token of each row: the logits of the next, float32.
 
         Args:
-            token: its id.
-            position: the same along all axes.
-            cache: one that `fits`, with room for one more; its keys and values are stored there, its length
+            tokens: their ids.
+            positions: the same along all axes.
+            cache: one that `fits`, with room for one more; keys and values are stored there, its length
                 stays.
+
+        Raises:
+            ValueError: the cache does not fit or is full, or there is no such token.
         """
+        count, beyond = len(tokens), int(tokens.max()) >= self._vocabulary or int(tokens.min()) < 0
         # C would read and write wherever it is told to.
-        if not 0 <= token < self._vocabulary or cache.length >= cache.capacity or not self.fits(cache):
+        if beyond or cache.length >= cache.capacity or not self.fits(cache) or count != cache.batch:
             raise ValueError(
-                f"Expected a token below {self._vocabulary} and a fitting cache with room for one more, got "
-                f"token {token} and {cache.length} of {cache.capacity} filled."
+                f"Expected a token below {self._vocabulary} for each row of a fitting cache with room for one "
+                f"more, got {tokens.tolist()}, {cache.batch} rows, {cache.length} of {cache.capacity} filled."
             )
-        keys, values = cache.buffers
-        logits = torch.empty(1, self._network.language_head.rows)
+        shared, own = _memories(cache)
+        ids, places = contiguous(tokens, torch.long), contiguous(positions, torch.long)
+        logits = torch.empty(count, self._network.language_head.rows)
         failed = self._library.g2vlm_write(
             byref(self._network),
-            token,
-            position,
-            keys.data_ptr(),
-            values.data_ptr(),
-            cache.length,
-            cache.capacity,
+            count,
+            ids.data_ptr(),
+            places.data_ptr(),
+            byref(shared),
+            byref(own),
             logits.data_ptr(),
             torch.get_num_threads(),
         )
@@ -150,6 +168,21 @@ class NativePass:
         return logits
 
     def fits(self, cache: KeyValueCache) -> bool:
-        """Whether a cache is one that passes can read: of one sequence, in this network's format."""
+        """Whether a cache is one that passes can read: of few sequences, in this network's format."""
         keys, _ = cache.buffers
-        return type(cache) is KeyValueCache and cache.batch == 1 and keys.dtype == self._dtype
+        known = (type(cache) is KeyValueCache and cache.batch == 1) or type(cache) is BranchCache
+        return known and cache.batch <= MAX_ROWS and keys.dtype == self._dtype
+
+
+def _memories(cache: KeyValueCache) -> tuple[_Memory, _Memory]:
+    """The beginning that all rows share, if any, and what each row added."""
+    if not isinstance(cache, BranchCache):
+        return _Memory(), _memory(cache)
+    own = _memory(cache)
+    own.starts = cache.padding.data_ptr()
+    return _memory(cache.trunk), own
+
+
+def _memory(cache: KeyValueCache) -> _Memory:
+    keys, values = cache.buffers
+    return _Memory(keys.data_ptr(), values.data_ptr(), cache.length, cache.capacity, None)
