@@ -20,6 +20,8 @@ QUESTIONS = tuple(
     for place in ("behind", "beside", "under", "in front of", "nearest to", "farthest from")
 )
 """Tried in turn until an answer reaches the wanted length: with random weights some end early by chance."""
+TOGETHER = 8
+"""Questions that are answered side by side."""
 COMPARED = 12
 """Questions over whose answers the next tokens of int8 are compared."""
 VIEWS = 1
@@ -52,6 +54,7 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
 
     calls: dict[str, Timed] = {
         "ours": lambda: _seconds_per_token(perception, question, tokens),
+        "together": lambda: _seconds_per_token_together(perception, tokens),
         **{kind.value: answering(kind) for kind in quantized},
         **{name: transformers(cache) for name, cache in TRANSFORMERS.items()},
         **streams,
@@ -62,6 +65,7 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     mixture, middle = session.sizes.config.mixture, past + tokens // 2
     limit = speed / token_bytes(mixture, middle, weight_bytes=width, memory_bytes=width)
     yield from _speeds(samples, limit, past)
+    yield from _speed_together(samples)
     answers = {text: perception.ask(text, max_new_tokens=tokens).token_ids for text in QUESTIONS[:COMPARED]}
     plain = next_choices(session.model, session.perception_prompt(VIEWS), answers)
     for kind in quantized:
@@ -98,6 +102,12 @@ def _speeds(samples: dict[str, tuple[float, ...]], limit: float, past: int) -> I
     )
 
 
+def _speed_together(samples: dict[str, tuple[float, ...]]) -> Iterator[Figure]:
+    speed, label = _rates(samples, "together"), f"decoding, {TOGETHER} questions side by side"
+    note = "tokens of all answers; each pass reads weights and photos once for all"
+    yield Figure("decode/together", label, median(speed), "tokens/s", Better.HIGHER, None, speed, note)
+
+
 def _quantized_speeds(
     kind: Quantization, samples: dict[str, tuple[float, ...]], limit: float
 ) -> Iterator[Figure]:
@@ -130,6 +140,13 @@ def _long_answer(perception: Perception, tokens: int) -> str:
         f"Expected one of {len(QUESTIONS)} questions to get an answer of {tokens} tokens, but all ended "
         "earlier: measure with another preset."
     )
+
+
+def _seconds_per_token_together(perception: Perception, tokens: int) -> float:
+    """Seconds of a pass after the first over the rows that it writes; rows that ended count no more."""
+    answers = perception.ask_many(QUESTIONS[:TOGETHER], max_new_tokens=tokens)
+    written = sum(len(answer.token_ids) - 1 for answer in answers)
+    return answers[0].timings["decode_s"] / written
 
 
 def _seconds_per_token(perception: Perception, question: str, tokens: int) -> float:

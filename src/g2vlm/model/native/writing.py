@@ -147,8 +147,8 @@ class NativePass:
         # C would read and write wherever it is told to.
         if beyond or cache.length >= cache.capacity or not self.fits(cache) or count != cache.batch:
             raise ValueError(
-                f"Expected a token below {self._vocabulary} for each row of a fitting cache with room for one "
-                f"more, got {tokens.tolist()}, {cache.batch} rows, {cache.length} of {cache.capacity} filled."
+                f"Expected a token below {self._vocabulary} for each row of a fitting cache with room, got "
+                f"{tokens.tolist()} for {cache.batch} rows, {cache.length} of {cache.capacity} filled."
             )
         shared, own = _memories(cache)
         ids, places = contiguous(tokens, torch.long), contiguous(positions, torch.long)
