@@ -13,7 +13,7 @@ import g2vlm
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import DeviceError
 from g2vlm.inference.writers import NativeWriter, Writer, Writing, choose_writing
-from g2vlm.model.native.library import load_library
+from g2vlm.model.native import library as native
 from g2vlm.model.native.writing import MAX_ROWS
 from g2vlm.model.precision import Placement, Precision
 
@@ -79,7 +79,7 @@ def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match=r"Expected a CPU or a CUDA GPU .* got mps"):
         choose_writing(mps, True)
     monkeypatch.setenv("CC", "no-such-compiler")
-    load_library.cache_clear()
+    native._library.cache_clear()
     assert choose_writing(cpu, None) is Writing.PLAIN
     with pytest.raises(DeviceError, match=r"no-such-compiler .* was not found: install one"):
         choose_writing(cpu, True)

@@ -13,9 +13,9 @@ from g2vlm.model.native.library import NativeUnavailableError, load_library
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
-    load_library.cache_clear()
+    native._library.cache_clear()
     yield
-    load_library.cache_clear()
+    native._library.cache_clear()
 
 
 def test_it_is_translated_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_it_is_translated_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     load_library()
     (kept,) = (tmp_path / "g2vlm").iterdir()
     written = kept.stat().st_mtime_ns
-    load_library.cache_clear()
+    native._library.cache_clear()
     load_library()
     assert [path.stat().st_mtime_ns for path in (tmp_path / "g2vlm").iterdir()] == [written]
     load_library(plain=True)
@@ -48,7 +48,7 @@ def test_without_a_place_to_keep_it_it_works_all_the_same(
 def test_another_processor_gets_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load_library(plain=True)
-    load_library.cache_clear()
+    native._library.cache_clear()
     monkeypatch.setattr(native, "_processor", lambda: b"another")
     load_library(plain=True)
     assert len(list((tmp_path / "g2vlm").iterdir())) == 2

@@ -26,7 +26,6 @@ class NativeUnavailableError(Exception):
     """Native passes cannot run here; the message says what is missing."""
 
 
-@lru_cache(maxsize=2)
 def load_library(*, plain: bool = False) -> ctypes.CDLL:
     """The library, translated now if this machine never did.
 
@@ -39,6 +38,11 @@ def load_library(*, plain: bool = False) -> ctypes.CDLL:
     Raises:
         NativeUnavailableError: no compiler that can do it, with what it said.
     """
+    return _library(plain)
+
+
+@lru_cache(maxsize=2)
+def _library(plain: bool) -> ctypes.CDLL:
     compiler = _compiler()
     flags = (*FLAGS, *([WIDE_VECTORS] if _is_x86() else []), *(["-DPLAIN"] if plain else []))
     name = f"write-{_fingerprint(compiler, flags)}.so"
@@ -127,4 +131,6 @@ def _opened(path: Path) -> ctypes.CDLL:
     library.g2vlm_multiply.argtypes = [place, place, count, place, threads]
     library.g2vlm_widen.argtypes = [place, count, count, threads, place, threads]
     library.g2vlm_widen.restype = None
+    for name in ("g2vlm_size_of_network", "g2vlm_size_of_memory"):
+        getattr(library, name).restype = count
     return library

@@ -309,5 +309,9 @@ void g2vlm_widen(const Matrix *matrix, int64_t begin, int64_t end, int32_t narro
         widen_weights(matrix, row, narrow, (char *)out + (row - begin) * matrix->columns * (narrow ? 2 : 4));
 }
 
+/* Sizes of what callers hand over, to be compared with their own. */
+int64_t g2vlm_size_of_network(void) { return sizeof(Network) + sizeof(Layer); }
+int64_t g2vlm_size_of_memory(void) { return sizeof(Memory); }
+
 /* Which forms this library was built with: bit 0 bfloat16, bit 1 int8. */
 int g2vlm_features(void) { return FAST_BFLOAT16 | FAST_INTEGER << 1; }

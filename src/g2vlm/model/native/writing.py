@@ -77,6 +77,13 @@ class NativePass:
 
     def __init__(self, network: G2VLM, *, plain: bool = False) -> None:
         self._library = load_library(plain=plain)
+        # The sources may have been replaced since this program began.
+        network_size = ctypes.sizeof(_Network) + ctypes.sizeof(_Layer)
+        if (self._library.g2vlm_size_of_network(), self._library.g2vlm_size_of_memory()) != (
+            network_size,
+            ctypes.sizeof(_Memory),
+        ):
+            raise RuntimeError("The installed g2vlm changed while this program runs: start it again.")
         mixture, embedding, language_head = network.mixture, network.embedding, network.language_head
         assert isinstance(mixture, Mixture)
         assert isinstance(embedding, nn.Embedding)
