@@ -17,8 +17,8 @@ from g2vlm.model.rotary import text_frequencies
 
 MAX_HEAD_DIM, MAX_GROUP = 256, 48
 """Limits of attention.h."""
-MAX_ROWS = 16
-"""Rows up to which reading the weights takes longer than multiplying them; torch is faster with more."""
+MAX_ROWS, MAX_ROWS_QUANTIZED = 6, 16
+"""Rows up to which passes here are faster than torch's, whose products of many rows use other units."""
 
 
 class _Layer(ctypes.Structure):
@@ -94,6 +94,8 @@ class NativePass:
                 f"Expected heads of {MAX_HEAD_DIM} channels and groups of {MAX_GROUP} heads at most, got "
                 f"{config.head_dim} and {config.num_heads // config.num_kv_heads}."
             )
+        quantized = any(isinstance(layer, NativeLinear) for layer in mixture.modules())
+        self._max_rows = MAX_ROWS_QUANTIZED if quantized else MAX_ROWS
         self._vocabulary = embedding.num_embeddings
         self._dtype = mixture.semantic_norm.weight.dtype
         self._kept: list[Tensor | StoredMatrix] = []
@@ -178,7 +180,7 @@ class NativePass:
         """Whether a cache is one that passes can read: of few sequences, in this network's format."""
         keys, _ = cache.buffers
         known = (type(cache) is KeyValueCache and cache.batch == 1) or type(cache) is BranchCache
-        return known and cache.batch <= MAX_ROWS and keys.dtype == self._dtype
+        return known and cache.batch <= self._max_rows and keys.dtype == self._dtype
 
 
 def _memories(cache: KeyValueCache) -> tuple[_Memory, _Memory]:
