@@ -18,6 +18,9 @@ assert "g2vlm/py.typed" in files
 pictures = [path for path in files if path.startswith("g2vlm/examples/recon_images/")]
 assert len(pictures) >= 2, f"example images are missing: {pictures}"
 
+sources = {path for path in files if path.startswith("g2vlm/model/native/") and path.endswith((".c", ".h"))}
+assert len(sources) == 3, f"sources of the native passes: {sorted(sources)}"
+
 for name in g2vlm.__all__:
     assert getattr(g2vlm, name) is not None
 
