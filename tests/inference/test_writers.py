@@ -12,10 +12,12 @@ import torch
 import g2vlm
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import DeviceError
+from g2vlm.inference import writers
 from g2vlm.inference.writers import NativeWriter, Writer, Writing, choose_writing
 from g2vlm.model.native import library as native
 from g2vlm.model.native.writing import MAX_ROWS
 from g2vlm.model.precision import Placement, Precision
+from g2vlm.model.quantization import Quantization
 
 QUESTIONS = ("How far is the chair?", "Which of the two tables is nearer?", "What stands behind it?")
 
@@ -73,13 +75,22 @@ def test_native_passes_are_used_for_few_questions_and_not_for_many(
 
 def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda, mps = (Placement(torch.device(name), Precision.FLOAT32) for name in ("cpu", "cuda", "mps"))
-    assert choose_writing(cpu, None) is choose_writing(cpu, True) is Writing.NATIVE
-    assert choose_writing(cpu, False) is choose_writing(cuda, None) is Writing.PLAIN
-    assert choose_writing(cuda, True) is Writing.GRAPH
+    full, int8 = Quantization.NONE, Quantization.INT8
+    assert choose_writing(cpu, None, full) is choose_writing(cpu, True, full) is Writing.NATIVE
+    assert choose_writing(cpu, False, full) is choose_writing(cuda, None, full) is Writing.PLAIN
+    assert choose_writing(cuda, True, full) is Writing.GRAPH
     with pytest.raises(DeviceError, match=r"Expected a CPU or a CUDA GPU .* got mps"):
-        choose_writing(mps, True)
+        choose_writing(mps, True, full)
+    for fast in (True, False):
+        monkeypatch.setattr(writers, "has_fast_integers", lambda fast=fast: fast)
+        assert choose_writing(cpu, None, full) is choose_writing(cpu, True, int8) is Writing.NATIVE
+        assert choose_writing(cpu, None, int8) is (Writing.NATIVE if fast else Writing.PLAIN)
+
+
+def test_without_a_compiler_passes_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = Placement(torch.device("cpu"), Precision.FLOAT32)
     monkeypatch.setenv("CC", "no-such-compiler")
     native._library.cache_clear()
-    assert choose_writing(cpu, None) is Writing.PLAIN
+    assert choose_writing(cpu, None, Quantization.INT8) is Writing.PLAIN
     with pytest.raises(DeviceError, match=r"no-such-compiler .* was not found: install one"):
-        choose_writing(cpu, True)
+        choose_writing(cpu, True, Quantization.NONE)

@@ -115,7 +115,7 @@ class SceneOptions:
         from g2vlm.model.precision import choose_placement
 
         placement = choose_placement(self.device, self.dtype)
-        choose_writing(placement, self.compiled.wish)
+        choose_writing(placement, self.compiled.wish, self.quantization)
         choice = choose_checkpoint(self.ckpt)
         say(f"checkpoint: {choice}")
         if caveat := training_status(choice.folder):

@@ -101,7 +101,7 @@ class Model:
         view_attention = member_of(ViewAttention, view_attention, "view_attention")
         quantization = member_of(Quantization, quantization, "quantization") or Quantization.NONE
         placement = choose_placement(device, dtype)
-        writing = choose_writing(placement, compiled)
+        writing = choose_writing(placement, compiled, quantization)
         folder = choose_checkpoint(checkpoint).folder
         watch = Stopwatch(placement.device)
         with watch.measure("load_s"):

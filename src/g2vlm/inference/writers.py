@@ -10,10 +10,11 @@ from torch import Tensor
 
 from g2vlm.errors import DeviceError
 from g2vlm.model.cache import KeyValueCache, StepMemory
-from g2vlm.model.native.library import NativeUnavailableError, load_library
+from g2vlm.model.native.library import NativeUnavailableError, has_fast_integers
 from g2vlm.model.native.writing import NativePass
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Placement
+from g2vlm.model.quantization import Quantization
 from g2vlm.model.rotary import Rotation
 
 
@@ -122,13 +123,15 @@ WRITERS: dict[Writing, type[Writer]] = {
 }
 
 
-def choose_writing(placement: Placement, compiled: bool | None) -> Writing:
+def choose_writing(placement: Placement, compiled: bool | None, quantization: Quantization) -> Writing:
     """How answers will be written.
 
     Args:
         placement: where the network runs.
-        compiled: True for compiled passes, False for plain ones; None for what costs no waiting: native
-            passes on a CPU with a C compiler, plain ones elsewhere.
+        compiled: True for compiled passes, False for plain ones; None for what is faster and costs no waiting:
+            native passes on a CPU with a C compiler, which for fewer bits must also have the instructions of
+            AVX-512 VNNI, and plain ones elsewhere.
+        quantization: of the language side.
 
     Raises:
         DeviceError: compiled passes were asked for and are not possible here.
@@ -141,9 +144,9 @@ def choose_writing(placement: Placement, compiled: bool | None) -> Writing:
     if device.type != "cpu":
         raise DeviceError(f"Expected a CPU or a CUDA GPU for compiled answers, got {device}: leave it out.")
     try:
-        load_library()
+        fast = has_fast_integers() or quantization is Quantization.NONE
     except NativeUnavailableError as error:
         if compiled is None:
             return Writing.PLAIN
         raise DeviceError(f"Expected to write answers by compiled passes, but {error}.") from error
-    return Writing.NATIVE
+    return Writing.NATIVE if fast or compiled else Writing.PLAIN

@@ -11,6 +11,7 @@
 
 #include "products.h"
 
+/* Tokens that a thread reads for itself. */
 #define STRETCH 512
 /* Keys between two looks at the maximum. */
 #define BLOCK 64
@@ -71,13 +72,6 @@ static inline void weigh(float *scores, int64_t count, int64_t dim, float *sums,
     for (int64_t d = 0; d < dim; d++) sums[d] *= shrink;
     *total = *total * shrink + added;
     *maximum = largest;
-}
-
-static inline float dot(const float *query, const float *row, int64_t dim) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t d = 0; d < dim; d++) sum += query[d] * row[d];
-    return sum;
 }
 
 #if FAST_BFLOAT16
@@ -187,7 +181,7 @@ static void attend_stretch(const Past *past, const Memory *memory, int64_t base,
 #endif
         for (int64_t k = done; k < tokens; k++) {
             widen_row(memory->keys, place + k * dim, dim, narrow, wide);
-            for (int64_t i = 0; i < total; i++) scores[i][k] = dot(query[i], wide, dim) * scale;
+            for (int64_t i = 0; i < total; i++) scores[i][k] = row_float32(wide, query[i], dim) * scale;
         }
         for (int64_t i = 0; i < total; i++) weigh(scores[i], tokens, dim, sums + i * dim, &maxima[i], &totals[i]);
 #if FAST_BFLOAT16

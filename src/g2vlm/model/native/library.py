@@ -18,6 +18,8 @@ COMPILERS = ("gcc", "cc", "clang")
 FLAGS = ("-std=c11", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")
 WIDE_VECTORS = "-mprefer-vector-width=512"
 """Flag of compilers for x86."""
+FAST_INTEGER = 2
+"""Bit of the features that a library was translated with."""
 PATIENCE_S = 120
 """Seconds that a compiler may take."""
 
@@ -39,6 +41,15 @@ def load_library(*, plain: bool = False) -> ctypes.CDLL:
         NativeUnavailableError: no compiler that can do it, with what it said.
     """
     return _library(plain)
+
+
+def has_fast_integers() -> bool:
+    """Whether the library multiplies int8 and int4 by this processor's own instructions, rather than plainly.
+
+    Raises:
+        NativeUnavailableError: there is no library.
+    """
+    return bool(load_library().g2vlm_features() & FAST_INTEGER)
 
 
 @lru_cache(maxsize=2)

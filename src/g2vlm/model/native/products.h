@@ -139,11 +139,41 @@ static void prepare(Vector *vector, const Matrix *matrix) {
     }
 }
 
-static inline float row_float32(const float *row, const Vector *vector, int64_t columns) {
+/* Partial sums of the plain forms: so many that compilers keep them in vector registers and that no addition waits
+   for the one before. */
+#define LANES 64
+
+static inline float sum_of_lanes(const float *lanes) {
     float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < columns; i++) sum += row[i] * vector->wide[i];
+    for (int i = 0; i < LANES; i++) sum += lanes[i];
     return sum;
+}
+
+static inline float row_float32(const float *restrict row, const float *restrict x, int64_t columns) {
+    float lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= columns; i += LANES)
+        for (int j = 0; j < LANES; j++) lanes[j] += row[i + j] * x[i + j];
+    for (; i < columns; i++) lanes[0] += row[i] * x[i];
+    return sum_of_lanes(lanes);
+}
+
+static inline float plain_bfloat16(const uint16_t *restrict row, const float *restrict x, int64_t columns) {
+    float lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= columns; i += LANES)
+        for (int j = 0; j < LANES; j++) lanes[j] += widen(row[i + j]) * x[i + j];
+    for (; i < columns; i++) lanes[0] += widen(row[i]) * x[i];
+    return sum_of_lanes(lanes);
+}
+
+static inline float plain_int8(const int8_t *restrict row, const float *restrict x, int64_t columns) {
+    float lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= columns; i += LANES)
+        for (int j = 0; j < LANES; j++) lanes[j] += (float)row[i + j] * x[i + j];
+    for (; i < columns; i++) lanes[0] += (float)row[i] * x[i];
+    return sum_of_lanes(lanes);
 }
 
 /* One row with `many` vectors, at most four, which is known while translating. */
@@ -166,9 +196,7 @@ INLINE void row_bfloat16(const uint16_t *row, const Vector *vectors, const int m
         }
 #endif
     for (int v = 0; v < many; v++) {
-        float rest = 0;
-#pragma omp simd reduction(+ : rest)
-        for (int64_t j = i; j < columns; j++) rest += widen(row[j]) * vectors[v].wide[j];
+        float rest = plain_bfloat16(row + i, vectors[v].wide + i, columns - i);
 #if FAST_BFLOAT16
         for (int k = 1; k < chains; k++) sums[v][0] = _mm512_add_ps(sums[v][0], sums[v][k]);
         rest += _mm512_reduce_add_ps(sums[v][0]);
@@ -214,12 +242,7 @@ INLINE void row_int8(const int8_t *row, const Vector *vectors, const int many, i
     }
 #else
     (void)sum_of_codes;
-    for (int v = 0; v < many; v++) {
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < columns; i++) sum += (float)row[i] * vectors[v].wide[i];
-        out[v * stride] = sum;
-    }
+    for (int v = 0; v < many; v++) out[v * stride] = plain_int8(row, vectors[v].wide, columns);
 #endif
 }
 
@@ -311,7 +334,7 @@ INLINE void row_product(const Matrix *matrix, int64_t row, const Vector *vectors
     switch (matrix->kind) {
     case FLOAT32:
         for (int v = 0; v < many; v++)
-            out[v * stride] = row_float32((const float *)matrix->weight + start, vectors + v, columns);
+            out[v * stride] = row_float32((const float *)matrix->weight + start, vectors[v].wide, columns);
         break;
     case BFLOAT16:
         row_bfloat16((const uint16_t *)matrix->weight + start, vectors, many, columns, out, stride);
