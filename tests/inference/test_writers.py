@@ -15,7 +15,6 @@ from g2vlm.errors import DeviceError
 from g2vlm.inference import writers
 from g2vlm.inference.writers import NativeWriter, Writer, Writing, choose_writing
 from g2vlm.model.native import library as native
-from g2vlm.model.native.writing import MAX_ROWS
 from g2vlm.model.precision import Placement, Precision
 from g2vlm.model.quantization import Quantization
 
@@ -66,10 +65,11 @@ def test_native_passes_are_used_for_few_questions_and_not_for_many(
     monkeypatch.setattr(Writer, "__call__", counted)
     one = perception.ask(QUESTIONS[0], max_new_tokens=5)
     assert not rows
+    perception._writer._pass._max_rows = len(QUESTIONS)
     several = perception.ask_many(QUESTIONS, max_new_tokens=5)
     assert not rows
-    many = perception.ask_many([QUESTIONS[0]] * (MAX_ROWS + 1), max_new_tokens=5)
-    assert set(rows) == {MAX_ROWS + 1}
+    many = perception.ask_many([QUESTIONS[0], *QUESTIONS], max_new_tokens=5)
+    assert set(rows) == {len(QUESTIONS) + 1}
     assert several[0].token_ids == many[0].token_ids == one.token_ids
 
 

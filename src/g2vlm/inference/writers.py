@@ -128,7 +128,7 @@ def choose_writing(placement: Placement, compiled: bool | None, quantization: Qu
 
     Args:
         placement: where the network runs.
-        compiled: True for compiled passes, False for plain ones; None for what is faster and costs no waiting:
+        compiled: True for compiled passes, False for plain ones; None for what is faster without waiting:
             native passes on a CPU with a C compiler, which for fewer bits must also have the instructions of
             AVX-512 VNNI, and plain ones elsewhere.
         quantization: of the language side.

@@ -6,7 +6,8 @@ from random_weights import fill_randomly
 
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, MixtureConfig, Part
-from g2vlm.model.native.writing import MAX_ROWS, NativePass
+from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, load_library
+from g2vlm.model.native.writing import MAX_ROWS, MAX_ROWS_QUANTIZED, NativePass
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Precision, cast_
 from g2vlm.model.quantization import Quantization, quantize_language_
@@ -156,11 +157,32 @@ def test_only_memories_of_one_sequence_in_the_same_format_fit():
     network = network_of("small heads", Precision.FLOAT32)
     native, shape = NativePass(network), CacheShape.of(network.config.mixture)
     one = KeyValueCache(shape, 8)
+    assert native.can_read(one)
     assert native.fits(one)
     assert not native.fits(KeyValueCache(shape, 8, batch=2))
     assert not native.fits(KeyValueCache(shape, 8, dtype=torch.bfloat16))
-    assert native.fits(one.branch(MAX_ROWS, 4, torch.zeros(MAX_ROWS, dtype=torch.long)))
-    assert not native.fits(one.branch(MAX_ROWS + 1, 4, torch.zeros(MAX_ROWS + 1, dtype=torch.long)))
+    two = one.branch(2, 4, torch.zeros(2, dtype=torch.long))
+    assert native.can_read(two)
+    assert not native.fits(two), "float32 products of several rows are torch's"
+
+
+@pytest.mark.parametrize(
+    ("quantization", "most"), [(Quantization.NONE, MAX_ROWS), (Quantization.INT8, MAX_ROWS_QUANTIZED)]
+)
+@torch.inference_mode()
+def test_rows_are_few_where_there_are_instructions_for_them(quantization, most):
+    network = network_of("small heads", Precision.BFLOAT16, quantization)
+    one = KeyValueCache(CacheShape.of(network.config.mixture), 8, dtype=torch.bfloat16)
+    for plain in (True, False):
+        native = NativePass(network, plain=plain)
+        bit = FAST_BFLOAT16 if quantization is Quantization.NONE else FAST_INTEGER
+        fast = load_library(plain=plain).g2vlm_features() & bit
+        fitting = [
+            rows
+            for rows in range(1, 20)
+            if native.fits(one.branch(rows, 4, torch.zeros(rows, dtype=torch.long)))
+        ]
+        assert fitting == list(range(1, (most if fast else 1) + 1))
 
 
 @torch.inference_mode()

@@ -18,8 +18,8 @@ COMPILERS = ("gcc", "cc", "clang")
 FLAGS = ("-std=c11", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")
 WIDE_VECTORS = "-mprefer-vector-width=512"
 """Flag of compilers for x86."""
-FAST_INTEGER = 2
-"""Bit of the features that a library was translated with."""
+FAST_BFLOAT16, FAST_INTEGER = 1, 2
+"""Bits of the features that a library was translated with."""
 PATIENCE_S = 120
 """Seconds that a compiler may take."""
 

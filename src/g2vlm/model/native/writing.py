@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from g2vlm.model.cache import BranchCache, KeyValueCache
 from g2vlm.model.mixture import ExpertLayer, Mixture
-from g2vlm.model.native.library import load_library
+from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, load_library
 from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.native.matrix import CMatrix, StoredMatrix, contiguous
 from g2vlm.model.network import G2VLM
@@ -18,7 +18,8 @@ from g2vlm.model.rotary import text_frequencies
 MAX_HEAD_DIM, MAX_GROUP = 256, 48
 """Limits of attention.h."""
 MAX_ROWS, MAX_ROWS_QUANTIZED = 6, 16
-"""Rows up to which passes here are faster than torch's, whose products of many rows use other units."""
+"""Rows up to which passes here are faster than torch's, whose products of many rows use other units; where
+the processor lacks the instructions, and in float32, that is one."""
 
 
 class _Layer(ctypes.Structure):
@@ -94,10 +95,9 @@ class NativePass:
                 f"Expected heads of {MAX_HEAD_DIM} channels and groups of {MAX_GROUP} heads at most, got "
                 f"{config.head_dim} and {config.num_heads // config.num_kv_heads}."
             )
-        quantized = any(isinstance(layer, NativeLinear) for layer in mixture.modules())
-        self._max_rows = MAX_ROWS_QUANTIZED if quantized else MAX_ROWS
         self._vocabulary = embedding.num_embeddings
         self._dtype = mixture.semantic_norm.weight.dtype
+        self._max_rows = self._most_rows(any(isinstance(layer, NativeLinear) for layer in mixture.modules()))
         self._kept: list[Tensor | StoredMatrix] = []
         experts: list[ExpertLayer] = [layer.semantic for layer in mixture.layers]  # type: ignore[misc]
         self._layers = (_Layer * len(experts))(*(self._layer(expert) for expert in experts))
@@ -116,6 +116,12 @@ class NativePass:
             self._numbers(embedding.weight, self._dtype),
             self._numbers(text_frequencies(config.rope_sections, config.rope_theta)),
         )
+
+    def _most_rows(self, quantized: bool) -> int:
+        features = self._library.g2vlm_features()
+        if quantized:
+            return MAX_ROWS_QUANTIZED if features & FAST_INTEGER else 1
+        return MAX_ROWS if features & FAST_BFLOAT16 and self._dtype == torch.bfloat16 else 1
 
     def _layer(self, expert: ExpertLayer) -> _Layer:
         linears = (expert.qkv, expert.out, expert.mlp.gate_up, expert.mlp.down)
@@ -146,15 +152,15 @@ class NativePass:
         Args:
             tokens: their ids.
             positions: the same along all axes.
-            cache: one that `fits`, with room for one more; keys and values are stored there, its length
-                stays.
+            cache: one that it `can_read`, with room for one more; keys and values are stored there, its
+                length stays.
 
         Raises:
             ValueError: the cache does not fit or is full, or there is no such token.
         """
         count, beyond = len(tokens), int(tokens.max()) >= self._vocabulary or int(tokens.min()) < 0
         # C would read and write wherever it is told to.
-        if beyond or cache.length >= cache.capacity or not self.fits(cache) or count != cache.batch:
+        if beyond or cache.length >= cache.capacity or not self.can_read(cache) or count != cache.batch:
             raise ValueError(
                 f"Expected a token below {self._vocabulary} for each row of a fitting cache with room, got "
                 f"{tokens.tolist()} for {cache.batch} rows, {cache.length} of {cache.capacity} filled."
@@ -177,10 +183,14 @@ class NativePass:
         return logits
 
     def fits(self, cache: KeyValueCache) -> bool:
-        """Whether a cache is one that passes can read: of few sequences, in this network's format."""
+        """Whether this is the way to continue a cache: it can be read, and its sequences are few."""
+        return self.can_read(cache) and cache.batch <= self._max_rows
+
+    def can_read(self, cache: KeyValueCache) -> bool:
+        """Whether a cache holds one sequence, or continuations of one, in this network's format."""
         keys, _ = cache.buffers
         known = (type(cache) is KeyValueCache and cache.batch == 1) or type(cache) is BranchCache
-        return known and cache.batch <= self._max_rows and keys.dtype == self._dtype
+        return known and keys.dtype == self._dtype
 
 
 def _memories(cache: KeyValueCache) -> tuple[_Memory, _Memory]:
