@@ -19,7 +19,7 @@ pictures = [path for path in files if path.startswith("g2vlm/examples/recon_imag
 assert len(pictures) >= 2, f"example images are missing: {pictures}"
 
 sources = {path for path in files if path.startswith("g2vlm/model/native/") and path.endswith((".c", ".h"))}
-assert len(sources) == 3, f"sources of the native passes: {sorted(sources)}"
+assert len(sources) == 4, f"sources of the native passes: {sorted(sources)}"
 
 for name in g2vlm.__all__:
     assert getattr(g2vlm, name) is not None

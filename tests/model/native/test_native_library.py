@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from g2vlm.model.native import library as native
 from g2vlm.model.native.library import NativeUnavailableError, load_library
@@ -83,3 +84,10 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native.platform, "system", lambda: "Darwin")
     with pytest.raises(NativeUnavailableError, match="made for Linux, this is Darwin"):
         load_library()
+
+
+def test_opening_it_leaves_the_arithmetic_of_the_process_alone() -> None:
+    load_library()
+    smallest = torch.full((4,), 1e-40)
+    # Fast arithmetic, linked in carelessly, makes a whole process flush such numbers to zero.
+    assert (smallest + smallest > 0).all()

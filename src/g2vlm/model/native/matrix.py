@@ -12,7 +12,7 @@ from torch import Tensor
 from g2vlm.model.native.library import load_library
 
 FLOAT32, BFLOAT16, INT8, INT4 = range(4)
-"""Formats, as in products.h."""
+"""Formats, as in formats.h."""
 MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
 """Of Linux: large pages are wanted; make them now (since Linux 6.1)."""
 LARGE_BYTES = 1 << 22
@@ -20,7 +20,7 @@ LARGE_BYTES = 1 << 22
 
 
 class CMatrix(ctypes.Structure):
-    """`Matrix` of products.h."""
+    """`Matrix` of formats.h."""
 
     _fields_ = (
         ("kind", c_int32),
