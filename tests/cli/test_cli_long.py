@@ -61,6 +61,7 @@ def test_mistakes_are_found_before_the_model_is_loaded(
     for flags, message in [
         (["--overlap", "3"], "half of the window"),
         (["--overlap", "1", "--max_views", "3"], "got both"),
+        (["--spill", "somewhere"], "--window or --spill, got both"),
     ]:
         assert main([*words, *target, *flags]) == 2
         captured = capsys.readouterr()

@@ -81,6 +81,8 @@ def _run_long(options: Options, source: str, target: Path, out: Output) -> int:
     """Reconstruct in pieces, write the file, report."""
     if options.max_views is not None:
         raise InputError("Expected --window or --max_views, got both: a long video keeps all its frames.")
+    if options.spill is not None:
+        raise InputError("Expected --window or --spill, got both: pieces of a long video lie on disk anyway.")
     options.video_options()
     model = options.load_model()
     folder = options.pieces_folder(target)

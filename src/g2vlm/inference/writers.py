@@ -58,7 +58,7 @@ class NativeWriter(Writer):
 
     Raises:
         NativeUnavailableError: there is no compiler for the library.
-        ValueError: a network that the library does not take.
+        CheckpointError: a network that the library does not take.
     """
 
     def __init__(self, network: G2VLM) -> None:

@@ -71,13 +71,33 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken"
-    broken.write_text("#!/bin/sh\necho this cannot be >&2\nexit 1\n")
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho this cannot be >&2\nexit 1\n')
     broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("CC", str(broken))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(NativeUnavailableError, match="this cannot be"):
         load_library()
     assert not list((tmp_path / "cache" / "g2vlm").iterdir())
+
+
+def test_what_only_looks_like_a_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"\0")
+    empty.chmod(empty.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CC", str(empty))
+    with pytest.raises(NativeUnavailableError, match="empty did not run"):
+        load_library()
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(native.os, "replace", full)
+    with pytest.raises(NativeUnavailableError, match=r"cannot be kept: .*No space left"):
+        load_library()
 
 
 def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,10 @@ import pytest
 import torch
 from random_weights import fill_randomly
 
+from g2vlm.errors import CheckpointError
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, MixtureConfig, Part
+from g2vlm.model.native import writing
 from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, load_library
 from g2vlm.model.native.writing import MAX_ROWS, MAX_ROWS_QUANTIZED, NativePass
 from g2vlm.model.network import G2VLM
@@ -201,6 +203,12 @@ def test_what_would_be_read_or_written_out_of_place_is_refused():
     cache.length = cache.capacity
     with pytest.raises(ValueError, match="3 of 3 filled"):
         native(place, place, cache)
+
+
+def test_networks_beyond_the_library_are_told_what_to_do(monkeypatch):
+    monkeypatch.setattr(writing, "MAX_HEAD_DIM", 8)
+    with pytest.raises(CheckpointError, match=r"got 16 and 1: load .* \(--compiled off\)"):
+        NativePass(network_of("small heads", Precision.FLOAT32))
 
 
 def test_layers_that_the_library_cannot_read_are_named():

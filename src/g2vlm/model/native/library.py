@@ -58,11 +58,14 @@ def _library(plain: bool) -> ctypes.CDLL:
     flags = (*FLAGS, *([WIDE_VECTORS] if _is_x86() else []), *(["-DPLAIN"] if plain else []))
     name = f"write-{_fingerprint(compiler, flags)}.so"
     folder = _cache_folder()
-    if folder is None:
-        with tempfile.TemporaryDirectory(prefix="g2vlm-native-") as scratch:
-            return _opened(_translate(compiler, flags, Path(scratch) / name))
-    path = folder / name
-    return _opened(path if path.is_file() else _translate(compiler, flags, path))
+    try:
+        if folder is None:
+            with tempfile.TemporaryDirectory(prefix="g2vlm-native-") as scratch:
+                return _opened(_translate(compiler, flags, Path(scratch) / name))
+        path = folder / name
+        return _opened(path if path.is_file() else _translate(compiler, flags, path))
+    except OSError as error:
+        raise NativeUnavailableError(f"the library cannot be kept: {error}") from error
 
 
 def _is_x86() -> bool:
@@ -82,8 +85,8 @@ def _compiler() -> str:
 
 def _fingerprint(compiler: str, flags: tuple[str, ...]) -> str:
     """What a translation depends on; processors that share a home folder keep one each."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False, timeout=PATIENCE_S)
-    parts = [version.stdout, " ".join(flags).encode(), _processor()]
+    version = _run([compiler, "--version"])
+    parts = [version.encode(), " ".join(flags).encode(), _processor()]
     parts += [(Path(__file__).parent / name).read_bytes() for name in SOURCES]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
@@ -121,13 +124,15 @@ def _translate(compiler: str, flags: tuple[str, ...], target: Path) -> Path:
     return target
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
+    """What a command prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeUnavailableError(f"{command[0]} did not run: {error}") from error
     if done.returncode:
         raise NativeUnavailableError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout
 
 
 def _opened(path: Path) -> ctypes.CDLL:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from g2vlm.errors import CheckpointError
 from g2vlm.model.cache import BranchCache, KeyValueCache
 from g2vlm.model.mixture import ExpertLayer, Mixture
 from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, load_library
@@ -73,7 +74,7 @@ class NativePass:
 
     Raises:
         NativeUnavailableError: there is no library on this machine.
-        ValueError: heads that the library does not take.
+        CheckpointError: heads that the library does not take.
     """
 
     def __init__(self, network: G2VLM, *, plain: bool = False) -> None:
@@ -91,9 +92,10 @@ class NativePass:
         assert language_head is not None
         config = mixture.config
         if config.head_dim > MAX_HEAD_DIM or config.num_heads // config.num_kv_heads > MAX_GROUP:
-            raise ValueError(
-                f"Expected heads of {MAX_HEAD_DIM} channels and groups of {MAX_GROUP} heads at most, got "
-                f"{config.head_dim} and {config.num_heads // config.num_kv_heads}."
+            raise CheckpointError(
+                f"Expected heads of {MAX_HEAD_DIM} channels and groups of {MAX_GROUP} heads at most for "
+                f"compiled answers, got {config.head_dim} and {config.num_heads // config.num_kv_heads}: "
+                "load the checkpoint with compiled=False (--compiled off)."
             )
         self._vocabulary = embedding.num_embeddings
         self._dtype = mixture.semantic_norm.weight.dtype
