@@ -15,6 +15,8 @@ from g2vlm.errors import DeviceError
 from g2vlm.inference import writers
 from g2vlm.inference.writers import NativeWriter, Writer, Writing, choose_writing
 from g2vlm.model.native import library as native
+from g2vlm.model.native.library import has_fast_unpacking
+from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.precision import Placement, Precision
 from g2vlm.model.quantization import Quantization
 
@@ -85,6 +87,43 @@ def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(writers, "has_fast_integers", lambda fast=fast: fast)
         assert choose_writing(cpu, None, full) is choose_writing(cpu, True, int8) is Writing.NATIVE
         assert choose_writing(cpu, None, int8) is (Writing.NATIVE if fast else Writing.PLAIN)
+
+
+def test_packed_weights_need_a_machine_that_unpacks_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "has_fast_unpacking", lambda: True)
+    narrow, wide = (Placement(torch.device("cpu"), precision) for precision in reversed(Precision))
+    assert (narrow.precision, wide.precision) == (Precision.BFLOAT16, Precision.FLOAT32)
+    packed = Quantization.PACKED
+    assert choose_writing(narrow, None, packed) is choose_writing(narrow, True, packed) is Writing.NATIVE
+    for placement, compiled, reason in (
+        (wide, None, "this is cpu in float32"),
+        (Placement(torch.device("cuda"), Precision.BFLOAT16), None, "this is cuda in bfloat16"),
+        (narrow, False, "compiled answers are off"),
+    ):
+        with pytest.raises(DeviceError, match=f"for packed weights, but {reason}: leave"):
+            choose_writing(placement, compiled, packed)
+    monkeypatch.setattr(writers, "has_fast_unpacking", lambda: False)
+    with pytest.raises(DeviceError, match=r"lacks instructions for it \(AVX-512 VBMI2\)"):
+        choose_writing(narrow, None, packed)
+
+
+@pytest.mark.skipif(not has_fast_unpacking(), reason="this processor lacks AVX-512 VBMI2")
+def test_packed_answers_are_those_of_full_weights_and_can_be_saved(tmp_path: Path) -> None:
+    folder, rng = random_checkpoint(tmp_path / "random"), np.random.default_rng(0)
+    photo = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    answers = []
+    for quantization in ("none", "packed"):
+        model = g2vlm.load(folder, device="cpu", dtype="bfloat16", quantization=quantization)
+        perception = model.perceive([photo])
+        answers += [[perception.ask(question, max_new_tokens=8).token_ids[0] for question in QUESTIONS]]
+    # With random weights later tokens are near-ties, which the order of additions decides.
+    assert answers[0] == answers[1]
+    assert any(isinstance(layer, NativeLinear) for layer in model.network.mixture.modules())
+    model.save_pretrained(tmp_path / "saved")
+    again = g2vlm.load(tmp_path / "saved", device="cpu", dtype="bfloat16")
+    full = g2vlm.load(folder, device="cpu", dtype="bfloat16")
+    for key, value in full.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[key], value), key
 
 
 def test_without_a_compiler_passes_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,9 +72,7 @@ def measure_agreement(session: Session) -> Iterator[Figure]:
     session.say(f"next tokens of {name} with a smaller language side")
     asked = _answered(_model(session, Quantization.NONE))
     full = _chosen(_model(session, Quantization.NONE), asked)
-    for kind in Quantization:
-        if kind is Quantization.NONE:
-            continue
+    for kind in session.quantizations:
         # One model at a time: a large one leaves no room for another.
         tokens = _chosen(_model(session, kind), asked)
         same = 100.0 * sum(one == other for one, other in zip(full, tokens, strict=True)) / len(full)

@@ -11,7 +11,9 @@ from g2vlm.bench.timing import Timed, median, take_turns
 from g2vlm.bench.work import token_bytes
 from g2vlm.errors import InputError
 from g2vlm.inference.perception import Perception
+from g2vlm.inference.pipeline import Model
 from g2vlm.model.int4 import GROUP_SIZES
+from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.quantization import Quantization
 
 QUESTIONS = tuple(
@@ -29,7 +31,8 @@ VIEWS = 1
 TRANSFORMERS = {"growing": None, "static": "static"}
 """Kinds of cache of transformers, by our names."""
 WEIGHT_BYTES = {Quantization.INT8: 1.0, Quantization.INT4: 0.5 + 4 / GROUP_SIZES[0]}
-"""Bytes of a weight of the language side; groups of four-bit weights share a scale and an offset."""
+"""Bytes of a weight of the language side; groups of four-bit weights share a scale and an offset. Those of
+packed ones depend on the weights."""
 
 
 def measure_decoding(session: Session) -> Iterator[Figure]:
@@ -68,8 +71,9 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     yield from _speed_together(samples)
     answers = {text: perception.ask(text, max_new_tokens=tokens).token_ids for text in QUESTIONS[:COMPARED]}
     plain = next_choices(session.model, session.perception_prompt(VIEWS), answers)
-    for kind in quantized:
-        stored = token_bytes(mixture, middle, weight_bytes=WEIGHT_BYTES[kind], memory_bytes=width)
+    for kind, smaller in session.quantized_models.items():
+        weight = WEIGHT_BYTES[kind] if kind in WEIGHT_BYTES else _packed_bytes(smaller)
+        stored = token_bytes(mixture, middle, weight_bytes=weight, memory_bytes=width)
         yield from _quantized_speeds(kind, samples, speed / stored)
         yield _agreement(session, kind, answers, plain)
 
@@ -87,19 +91,17 @@ def _speeds(samples: dict[str, tuple[float, ...]], limit: float, past: int) -> I
         label = f"decoding by transformers, {name} cache"
         note = "Qwen2-VL of the same shape and precision, greedy generate"
         yield Figure(key, label, median(theirs), "tokens/s", Better.HIGHER, limit, theirs, note)
+    yield _against_transformers(samples, "ours", "decode/speedup", "decoding against transformers")
+    if (packed := Quantization.PACKED.value) in samples:
+        label = "decoding, packed language side, against transformers"
+        yield _against_transformers(samples, packed, "decode/packed_against_transformers", label)
+
+
+def _against_transformers(samples: dict[str, tuple[float, ...]], own: str, key: str, label: str) -> Figure:
     best = min(TRANSFORMERS, key=lambda name: median(samples[name]))
-    ratios = tuple(theirs / own for theirs, own in zip(samples[best], samples["ours"], strict=True))
+    ratios = tuple(theirs / ours for theirs, ours in zip(samples[best], samples[own], strict=True))
     note = f"the faster of its caches: {best}"
-    yield Figure(
-        "decode/speedup",
-        "decoding against transformers",
-        median(ratios),
-        "x",
-        Better.HIGHER,
-        None,
-        ratios,
-        note,
-    )
+    return Figure(key, label, median(ratios), "x", Better.HIGHER, None, ratios, note)
 
 
 def _speed_together(samples: dict[str, tuple[float, ...]]) -> Iterator[Figure]:
@@ -118,6 +120,14 @@ def _quantized_speeds(
     ratios = tuple(plain / small for plain, small in zip(samples["ours"], samples[name], strict=True))
     label = f"decoding, {name} against the towers' precision"
     yield Figure(f"decode/{name}_speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
+
+
+def _packed_bytes(model: Model) -> float:
+    """Bytes of a weight, measured."""
+    matrices = [layer.matrix for layer in model.network.modules() if isinstance(layer, NativeLinear)]
+    return sum(matrix.num_bytes for matrix in matrices) / sum(
+        matrix.c.rows * matrix.c.columns for matrix in matrices
+    )
 
 
 def _agreement(

@@ -16,11 +16,11 @@ from g2vlm.bench.results import Section
 from g2vlm.bench.work import Pass
 from g2vlm.checkpoints.hub import BUNDLED_NAME
 from g2vlm.checkpoints.random import random_checkpoint
-from g2vlm.errors import InputError
+from g2vlm.errors import DeviceError, InputError
 from g2vlm.inference.opening import load
 from g2vlm.inference.pipeline import Model
 from g2vlm.inference.prompts import Prompt, PromptBuilder
-from g2vlm.inference.writers import Writing
+from g2vlm.inference.writers import Writing, choose_writing
 from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages
@@ -97,7 +97,19 @@ class Session:
     def quantized_models(self) -> dict[Quantization, Model]:
         """The same model with a smaller language side; all other weights are shared with `model`."""
         self.model.perceive(self.photos(1))  # loads what is still missing
-        return {kind: self._quantized(kind) for kind in Quantization if kind is not Quantization.NONE}
+        return {kind: self._quantized(kind) for kind in self.quantizations}
+
+    @property
+    def quantizations(self) -> list[Quantization]:
+        """The smaller language sides that this machine can have."""
+        return [kind for kind in Quantization if kind is not Quantization.NONE and self._can_have(kind)]
+
+    def _can_have(self, kind: Quantization) -> bool:
+        try:
+            choose_writing(self.placement, None, kind)
+        except DeviceError:
+            return False
+        return True
 
     def _quantized(self, kind: Quantization) -> Model:
         own = self.model.network

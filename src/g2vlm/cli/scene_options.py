@@ -57,8 +57,9 @@ class SceneOptions:
     """global: every view sees every view, as released; causal: each sees the earlier ones, as in training.
     Without it: what the checkpoint says."""
     quantization: Quantization = Quantization.NONE
-    """int8 or int4: store the language side in fewer bits. Answers come faster, int4 ones are less exact; the
-    geometric side keeps its weights."""
+    """packed, int8 or int4: store the language side in fewer bits, and answers come faster. packed loses
+    nothing, and is for a CPU with AVX-512 VBMI2 and a C compiler; int4 answers are less exact. The geometric
+    side keeps its weights."""
     compiled: Compiled = Compiled.AUTO
     """Write answers by compiled passes, which is faster: on a CPU in C, which needs a C compiler, on a CUDA
     GPU as one graph, whose first answer takes a while longer. auto: on a CPU that can, nowhere else."""

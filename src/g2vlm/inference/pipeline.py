@@ -342,9 +342,9 @@ class Model:
         """Write a checkpoint folder in the released layout, with all parts and the tokenizer.
 
         Raises:
-            OutputError: the folder cannot be written, or the model is quantized.
+            OutputError: the folder cannot be written, or the model is quantized, other than packed.
         """
-        if self.quantization is not Quantization.NONE:
+        if self.quantization not in (Quantization.NONE, Quantization.PACKED):
             raise OutputError(
                 "Expected full weights to save, got a quantized model: load it without quantization."
             )

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from g2vlm.errors import DeviceError
 from g2vlm.model.cache import KeyValueCache, StepMemory
-from g2vlm.model.native.library import NativeUnavailableError, has_fast_integers
+from g2vlm.model.native.library import NativeUnavailableError, has_fast_integers, has_fast_unpacking
 from g2vlm.model.native.writing import NativePass
 from g2vlm.model.network import G2VLM
-from g2vlm.model.precision import Placement
+from g2vlm.model.precision import Placement, Precision
 from g2vlm.model.quantization import Quantization
 from g2vlm.model.rotary import Rotation
 
@@ -134,9 +134,11 @@ def choose_writing(placement: Placement, compiled: bool | None, quantization: Qu
         quantization: of the language side.
 
     Raises:
-        DeviceError: compiled passes were asked for and are not possible here.
+        DeviceError: compiled passes or packed weights were asked for and are not possible here.
     """
     device = placement.device
+    if quantization is Quantization.PACKED:
+        _check_packing(placement, compiled)
     if compiled is False or (compiled is None and device.type != "cpu"):
         return Writing.PLAIN
     if device.type == "cuda":
@@ -150,3 +152,25 @@ def choose_writing(placement: Placement, compiled: bool | None, quantization: Qu
             return Writing.PLAIN
         raise DeviceError(f"Expected to write answers by compiled passes, but {error}.") from error
     return Writing.NATIVE if fast or compiled else Writing.PLAIN
+
+
+def _check_packing(placement: Placement, compiled: bool | None) -> None:
+    """Refuse packed weights where passes in C do not read them, or unpack them more slowly than they save."""
+    device, precision = placement.device, placement.precision
+    reason = ""
+    if device.type != "cpu" or precision is not Precision.BFLOAT16:
+        reason = f"this is {device} in {precision.value}"
+    elif compiled is False:
+        reason = "compiled answers are off"
+    else:
+        try:
+            reason = (
+                "" if has_fast_unpacking() else "this processor lacks instructions for it (AVX-512 VBMI2)"
+            )
+        except NativeUnavailableError as error:
+            reason = str(error)
+    if reason:
+        raise DeviceError(
+            "Expected a CPU in bfloat16 with compiled answers for packed weights, but "
+            f"{reason}: leave the quantization out."
+        )

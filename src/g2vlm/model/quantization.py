@@ -8,6 +8,7 @@ from g2vlm.model.config import Part
 from g2vlm.model.int4 import Int4Linear, PackedInt4Linear, fits_int4
 from g2vlm.model.integer import CACHED_ROWS, Int8Linear, IntegerLinear, integer_product_available
 from g2vlm.model.native.linear import NativeLinear
+from g2vlm.model.native.matrix import fits_packing
 from g2vlm.model.precision import Placement, Precision, keep_freed_memory
 
 _REPLACEMENTS = (IntegerLinear, Int8Linear, Int4Linear, NativeLinear)
@@ -18,6 +19,8 @@ class Quantization(Enum):
 
     NONE = "none"
     """In the precision of the towers."""
+    PACKED = "packed"
+    """In bfloat16 without loss, in eleven bits a weight; only for native passes."""
     INT8 = "int8"
     """One signed byte a weight, one scale for each output channel."""
     INT4 = "int4"
@@ -54,10 +57,13 @@ def quantize_language_(network: nn.Module, quantization: Quantization, *, native
             _replace(network, name, _smaller(linear, quantization, native))
         elif name == "language_head":
             # Its errors go straight into the choice of the next token.
-            _replace(network, name, _smaller(linear, Quantization.INT8, native))
+            head = Quantization.INT8 if quantization is Quantization.INT4 else quantization
+            _replace(network, name, _smaller(linear, head, native))
 
 
 def _smaller(linear: nn.Linear, quantization: Quantization, native: bool) -> nn.Module:
+    if quantization is Quantization.PACKED:
+        return NativeLinear(linear) if fits_packing(linear.weight) else linear
     on_cpu = linear.weight.device.type == "cpu"
     if native:
         fits = quantization is Quantization.INT4 and fits_int4(linear)

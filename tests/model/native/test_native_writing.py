@@ -8,8 +8,8 @@ from g2vlm.errors import CheckpointError
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, MixtureConfig, Part
 from g2vlm.model.native import writing
-from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, load_library
-from g2vlm.model.native.writing import MAX_ROWS, MAX_ROWS_QUANTIZED, NativePass
+from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, FAST_TILES, load_library
+from g2vlm.model.native.writing import MAX_ROWS, MAX_ROWS_BY_TILES, MAX_ROWS_QUANTIZED, NativePass
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Precision, cast_
 from g2vlm.model.quantization import Quantization, quantize_language_
@@ -115,7 +115,7 @@ def test_passes_in_bfloat16_are_as_near_the_truth_as_those_of_torch(shape, lengt
 
 
 @pytest.mark.parametrize("precision", list(Precision))
-@pytest.mark.parametrize("quantization", [Quantization.INT8, Quantization.INT4])
+@pytest.mark.parametrize("quantization", [Quantization.PACKED, Quantization.INT8, Quantization.INT4])
 @torch.inference_mode()
 def test_passes_over_fewer_bits_are_those_of_torch(quantization, precision):
     network = network_of("as released", precision, quantization)
@@ -169,19 +169,23 @@ def test_only_memories_of_one_sequence_in_the_same_format_fit():
 
 
 @pytest.mark.parametrize(
-    ("quantization", "most"), [(Quantization.NONE, MAX_ROWS), (Quantization.INT8, MAX_ROWS_QUANTIZED)]
+    ("quantization", "most", "bit"),
+    [
+        (Quantization.NONE, MAX_ROWS, FAST_BFLOAT16),
+        (Quantization.PACKED, MAX_ROWS_BY_TILES, FAST_TILES),
+        (Quantization.INT8, MAX_ROWS_QUANTIZED, FAST_INTEGER),
+    ],
 )
 @torch.inference_mode()
-def test_rows_are_few_where_there_are_instructions_for_them(quantization, most):
+def test_rows_are_few_where_there_are_instructions_for_them(quantization, most, bit):
     network = network_of("small heads", Precision.BFLOAT16, quantization)
     one = KeyValueCache(CacheShape.of(network.config.mixture), 8, dtype=torch.bfloat16)
     for plain in (True, False):
         native = NativePass(network, plain=plain)
-        bit = FAST_BFLOAT16 if quantization is Quantization.NONE else FAST_INTEGER
         fast = load_library(plain=plain).g2vlm_features() & bit
         fitting = [
             rows
-            for rows in range(1, 20)
+            for rows in range(1, 50)
             if native.fits(one.branch(rows, 4, torch.zeros(rows, dtype=torch.long)))
         ]
         assert fitting == list(range(1, (most if fast else 1) + 1))

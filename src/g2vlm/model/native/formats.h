@@ -28,9 +28,15 @@
 #define FAST_INTEGER 0
 #endif
 
+#if FAST_BFLOAT16 && defined(__AVX512VBMI__) && defined(__AVX512VBMI2__)
+#define FAST_PACKED 1
+#else
+#define FAST_PACKED 0
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
-enum { FLOAT32, BFLOAT16, INT8, INT4 };
+enum { FLOAT32, BFLOAT16, INT8, INT4, PACKED };
 
 typedef struct {
     int32_t kind;
@@ -38,9 +44,9 @@ typedef struct {
     int32_t narrow;      /* int4: scales and offsets are bfloat16, not float32 */
     int64_t rows;
     int64_t columns;
-    const void *weight;  /* row after row; int4: two codes a byte, the even channel in the low half */
-    const void *scale;   /* int8: a float32 a row; int4: one a group */
-    const void *offset;  /* int4: of code zero, one a group */
+    const void *weight;  /* row after row; int4: two codes a byte, the even channel in the low half; packed: strips */
+    const void *scale;   /* int8: a float32 a row; int4: one a group; packed: the second stream */
+    const void *offset;  /* int4: of code zero, one a group; packed: where each band begins in the second stream */
     const int32_t *sums; /* int8: the sum of the codes of each row */
     const float *bias;   /* or NULL */
 } Matrix;
@@ -121,7 +127,7 @@ static void split_planes(Vector *vector, int64_t columns, int unzip, int up) {
 static void prepare(Vector *vector, const Matrix *matrix) {
     const float *x = vector->wide;
     int64_t columns = matrix->columns;
-    if (matrix->kind == BFLOAT16 && FAST_BFLOAT16)
+    if ((matrix->kind == BFLOAT16 && FAST_BFLOAT16) || (matrix->kind == PACKED && FAST_PACKED))
         for (int64_t i = 0; i < columns; i++) vector->narrow[i] = narrowed(x[i]);
     if (matrix->kind == INT8 && FAST_INTEGER) split_planes(vector, columns, 0, 128);
     if (matrix->kind == INT4) {

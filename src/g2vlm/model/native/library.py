@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch  # noqa: F401  (its OpenMP runtime must be in the process before the library asks for it)
 
-SOURCES = ("formats.h", "products.h", "attention.h", "write.c")
+SOURCES = ("formats.h", "packed.h", "tiles.h", "products.h", "attention.h", "write.c")
 COMPILERS = ("gcc", "cc", "clang")
 """Tried in turn where CC names none."""
 FLAGS = ("-std=c11", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")
 WIDE_VECTORS = "-mprefer-vector-width=512"
 """Flag of compilers for x86."""
-FAST_BFLOAT16, FAST_INTEGER = 1, 2
+FAST_BFLOAT16, FAST_INTEGER, FAST_PACKED, FAST_TILES = 1, 2, 4, 8
 """Bits of the features that a library was translated with."""
 PATIENCE_S = 120
 """Seconds that a compiler may take."""
@@ -50,6 +50,15 @@ def has_fast_integers() -> bool:
         NativeUnavailableError: there is no library.
     """
     return bool(load_library().g2vlm_features() & FAST_INTEGER)
+
+
+def has_fast_unpacking() -> bool:
+    """Whether the library unpacks weights by this processor's own instructions, rather than plainly.
+
+    Raises:
+        NativeUnavailableError: there is no library.
+    """
+    return bool(load_library().g2vlm_features() & FAST_PACKED)
 
 
 @lru_cache(maxsize=2)
@@ -146,7 +155,10 @@ def _opened(path: Path) -> ctypes.CDLL:
     library.g2vlm_write.argtypes = [place, count, *[place] * 5, threads]
     library.g2vlm_multiply.argtypes = [place, place, count, place, threads]
     library.g2vlm_widen.argtypes = [place, count, count, threads, place, threads]
-    library.g2vlm_widen.restype = None
+    library.g2vlm_measure.argtypes = [place, count, count, place, place, threads]
+    library.g2vlm_pack.argtypes = [place, count, count, *[place] * 4, threads]
+    for name in ("g2vlm_widen", "g2vlm_measure", "g2vlm_pack"):
+        getattr(library, name).restype = None
     for name in ("g2vlm_size_of_network", "g2vlm_size_of_memory"):
         getattr(library, name).restype = count
     return library

@@ -1,5 +1,6 @@
 """Matrices as the C library reads them: pointers into tensors, in any of four formats."""
 
+import contextlib
 import ctypes
 import mmap
 import platform
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from g2vlm.model.native.library import load_library
 
-FLOAT32, BFLOAT16, INT8, INT4 = range(4)
+FLOAT32, BFLOAT16, INT8, INT4, PACKED = range(5)
 """Formats, as in formats.h."""
+BAND, SPAN, STRIP, STRIP_BYTES, HEADER_BYTES, SLACK = 16, 512, 16, 320, 14, 8192
+"""Of packed.h."""
 MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
 """Of Linux: large pages are wanted; make them now (since Linux 6.1)."""
+LARGE_PAGE = 1 << 21
 LARGE_BYTES = 1 << 22
 """Smaller tensors stay in pages of the usual size."""
 
@@ -83,6 +87,41 @@ class StoredMatrix:
         matrix.c.offset = matrix._place(offset, scale.dtype)
         return matrix
 
+    @classmethod
+    def of_packed(
+        cls, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None, *, plain: bool = False
+    ) -> "StoredMatrix":
+        """Of a bfloat16 weight, packed without loss; `fits_packing` tells which can be.
+
+        Args:
+            weight: as it is stored elsewhere.
+            bias: or None.
+            plain: by the form that every processor runs.
+        """
+        (rows, columns), given = weight.shape, weight.detach().contiguous()
+        library, threads, bands, pieces = (
+            load_library(plain=plain),
+            torch.get_num_threads(),
+            rows // BAND,
+            -(-columns // SPAN),
+        )
+        starts = torch.empty(bands + 1, dtype=torch.long)
+        headers = torch.empty(bands * pieces * HEADER_BYTES, dtype=torch.uint8)
+        found = (given.data_ptr(), rows, columns, starts.data_ptr(), headers.data_ptr())
+        library.g2vlm_measure(*found, threads)
+        size = bands * (columns // STRIP) * STRIP_BYTES
+        both = zeros_in_large_pages(size + int(starts[-1]) + SLACK)
+        library.g2vlm_pack(*found, both.data_ptr(), both[size:].data_ptr(), threads)
+        matrix = cls(PACKED, (rows, columns), both, bias)
+        matrix.c.scale = both[size:].data_ptr()
+        matrix.c.offset = matrix._place(starts, torch.long)
+        return matrix
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes in memory."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._kept)
+
     def _place(self, tensor: Tensor, dtype: torch.dtype) -> int:
         """Where a tensor's numbers lie, or a copy's if they are of another type."""
         self._kept.append(contiguous(tensor, dtype))
@@ -104,12 +143,38 @@ class StoredMatrix:
             raise MemoryError("Expected memory for a product of a few rows, got none.")
         return out
 
-    def widened(self, begin: int, end: int, dtype: torch.dtype) -> Float[Tensor, "rows in"]:
-        """Some rows of an int8 or int4 matrix, in bfloat16 or float32."""
+    def widened(
+        self, begin: int, end: int, dtype: torch.dtype, *, plain: bool = False
+    ) -> Float[Tensor, "rows in"]:
+        """Some rows of an int8 or int4 matrix in bfloat16 or float32, or bands of a packed one in bfloat16.
+
+        `plain`: packed ones by the form that every processor runs.
+        """
         out = torch.empty(end - begin, self.c.columns, dtype=dtype)
         narrow, threads = int(dtype == torch.bfloat16), torch.get_num_threads()
-        load_library().g2vlm_widen(ctypes.byref(self.c), begin, end, narrow, out.data_ptr(), threads)
+        load_library(plain=plain).g2vlm_widen(
+            ctypes.byref(self.c), begin, end, narrow, out.data_ptr(), threads
+        )
         return out
+
+
+def fits_packing(weight: Float[Tensor, "out in"]) -> bool:
+    """Whether a matrix can be packed: bfloat16, its halves whole bands, its columns whole pairs of strips."""
+    rows, columns = weight.shape
+    return weight.dtype == torch.bfloat16 and rows % (2 * BAND) == 0 and columns % (2 * STRIP) == 0
+
+
+def zeros_in_large_pages(size: int) -> Integer[Tensor, " size"]:
+    """So many bytes, from the start of a page of megabytes on where the system has such."""
+    if platform.system() != "Linux":
+        return torch.zeros(size, dtype=torch.uint8)
+    room = mmap.mmap(-1, size + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # Only a wish, and before the first touch, which is what decides.
+    with contextlib.suppress(OSError):
+        room.madvise(mmap.MADV_HUGEPAGE)
+    found = torch.frombuffer(room, dtype=torch.uint8)
+    start = -found.data_ptr() % LARGE_PAGE
+    return found[start : start + size]
 
 
 def contiguous(tensor: Shaped[Tensor, "*any"], dtype: torch.dtype) -> Shaped[Tensor, "*any"]:

@@ -3,7 +3,9 @@
 #ifndef G2VLM_PRODUCTS_H
 #define G2VLM_PRODUCTS_H
 
-#include "formats.h"
+#include <stdlib.h>
+
+#include "tiles.h"
 
 /* Bytes that a product has fetched into the second cache before it needs them: farther than the processor looks
    ahead by itself. The first cache is too small for that. */
@@ -197,7 +199,65 @@ static inline float row_int4(const Matrix *matrix, int64_t index, const Vector *
     return sum;
 }
 
-/* One row of any matrix with `many` vectors. */
+/* Products of bands `begin` to `end` of a packed matrix with `many` vectors, at most eight, which is known while
+   translating. out: (many, stride), from row 0 of the matrix on. */
+INLINE void packed_products(const Matrix *matrix, int64_t begin, int64_t end, const Vector *vectors, const int many,
+                            float *out, int64_t stride) {
+    const int64_t columns = matrix->columns;
+    if (begin == end) return;
+#if FAST_PACKED
+    Exponents places[2];
+    Unpacking state = begin_unpacking(matrix, begin, places);
+    for (int64_t band = begin; band < end; band++) {
+        __m512 sums[8][2];
+        for (int v = 0; v < many; v++) sums[v][0] = sums[v][1] = _mm512_setzero_ps();
+        for (int64_t i = 0; i < columns;)
+            for (const int64_t span_end = next_piece(&state, matrix, i, band + 1 == end); i < span_end; i += STRIP)
+                for (int block = 0; block < 4; block++) {
+                    __m512i pairs[2];
+                    unpack_block(&state, block, pairs);
+                    for (int v = 0; v < many; v++)
+                        for (int k = 0; k < 2; k++) {
+                            int32_t x;
+                            memcpy(&x, vectors[v].narrow + i + 4 * block + 2 * k, sizeof x);
+                            sums[v][k] = _mm512_dpbf16_ps(sums[v][k], (__m512bh)pairs[k],
+                                                          (__m512bh)_mm512_set1_epi32(x));
+                        }
+                }
+        for (int v = 0; v < many; v++)
+            _mm512_storeu_ps(out + v * stride + band * BAND, _mm512_add_ps(sums[v][0], sums[v][1]));
+    }
+#else
+    uint16_t *weights = malloc(BAND * columns * sizeof(uint16_t));
+    for (int64_t band = begin; band < end && weights; band++) {
+        unpack_band(matrix, band, weights);
+        for (int v = 0; v < many; v++)
+            for (int row = 0; row < BAND; row++)
+                out[v * stride + band * BAND + row] =
+                    plain_bfloat16(weights + row * columns, vectors[v].wide, columns);
+    }
+    free(weights);
+#endif
+}
+
+/* Of several: by tiles where that is possible, which costs the same for any number up to sixteen. */
+static void multiply_packed(const Matrix *matrix, const Vector *vectors, int64_t count, int64_t begin, int64_t end,
+                            float *out, int64_t stride) {
+    int64_t i = 0;
+#if FAST_TILES
+    while (tiles_allowed && count - i >= FEWEST_TILE_VECTORS && begin < end) {
+        const int64_t taken = smaller(count - i, MOST_TILE_VECTORS);
+        multiply_by_tiles(matrix, begin, end, vectors + i, taken, out + i * stride, stride);
+        i += taken;
+    }
+#endif
+    for (; i + 8 <= count; i += 8) packed_products(matrix, begin, end, vectors + i, 8, out + i * stride, stride);
+    for (; i + 4 <= count; i += 4) packed_products(matrix, begin, end, vectors + i, 4, out + i * stride, stride);
+    for (; i + 2 <= count; i += 2) packed_products(matrix, begin, end, vectors + i, 2, out + i * stride, stride);
+    for (; i < count; i++) packed_products(matrix, begin, end, vectors + i, 1, out + i * stride, stride);
+}
+
+/* One row of any matrix but packed ones with `many` vectors. */
 INLINE void row_product(const Matrix *matrix, int64_t row, const Vector *vectors, const int many, float *out,
                         int64_t stride) {
     const int64_t columns = matrix->columns, start = row * columns;
@@ -219,10 +279,12 @@ INLINE void row_product(const Matrix *matrix, int64_t row, const Vector *vectors
 }
 
 /* Rows `begin` to `end` of a matrix with each of `count` vectors, bias included, as a tensor holds the result.
-   out: (count, stride). A row of the matrix is read once for all vectors. */
+   out: (count, stride). A row of the matrix is read once for all vectors, at most eight; of packed ones, both
+   bounds are multiples of BAND. */
 static void multiply(const Matrix *matrix, const Vector *vectors, int64_t count, int64_t begin, int64_t end,
                      int is_narrow, float *out, int64_t stride) {
-    for (int64_t row = begin; row < end; row++) {
+    if (matrix->kind == PACKED) multiply_packed(matrix, vectors, count, begin / BAND, end / BAND, out, stride);
+    for (int64_t row = begin; row < end && matrix->kind != PACKED; row++) {
         int64_t i = 0;
         for (; i + 4 <= count; i += 4) row_product(matrix, row, vectors + i, 4, out + i * stride + row, stride);
         for (; i + 2 <= count; i += 2) row_product(matrix, row, vectors + i, 2, out + i * stride + row, stride);

@@ -3,6 +3,8 @@
    The residual stream is float32; what tensors of a bfloat16 network hold between two operations is rounded
    to bfloat16 here as well. Sums are added up in another order than torch does. */
 
+#define _GNU_SOURCE /* for syscall */
+
 #include <stdlib.h>
 
 #include "attention.h"
@@ -111,6 +113,15 @@ static Range own_range(int64_t count) {
     return range;
 }
 
+/* The share of this thread in the first `count` rows of a matrix, which are whole bands of packed ones. */
+static Range own_rows(const Matrix *matrix, int64_t count) {
+    const int64_t grain = matrix->kind == PACKED ? BAND : 1;
+    Range range = own_range(count / grain);
+    range.begin *= grain;
+    range.end *= grain;
+    return range;
+}
+
 /* Which vectors this thread prepares. A single one is prepared by every thread for itself, which costs less than
    waiting for one that does; several are shared. */
 static Range own_vectors(const Pass *pass) {
@@ -149,7 +160,7 @@ static void take_vectors(const Pass *pass, const float *values, int64_t stride, 
 /* Add a product to the residual stream. Called by all threads. */
 static void add_product(const Pass *pass, const Matrix *matrix, const Vector *vectors) {
     const int64_t width = matrix->rows;
-    Range own = own_range(width);
+    Range own = own_rows(matrix, width);
     multiply(matrix, vectors, pass->rows, own.begin, own.end, pass->network->narrow, pass->update, width);
     for (int64_t row = 0; row < pass->rows; row++)
         for (int64_t i = own.begin; i < own.end; i++) pass->x[row * width + i] += pass->update[row * width + i];
@@ -160,7 +171,7 @@ static void add_product(const Pass *pass, const Matrix *matrix, const Vector *ve
 static void open_gates(const Pass *pass, const Matrix *matrix, const Vector *vectors) {
     const int narrow = pass->network->narrow;
     const int64_t half = pass->network->mlp_width, stride = 2 * half;
-    Range own = own_range(half);
+    Range own = own_rows(matrix, half);
     multiply(matrix, vectors, pass->rows, own.begin, own.end, narrow, pass->hidden, stride);
     multiply(matrix, vectors, pass->rows, half + own.begin, half + own.end, narrow, pass->hidden, stride);
     for (int64_t row = 0; row < pass->rows; row++) {
@@ -176,7 +187,7 @@ static void open_gates(const Pass *pass, const Matrix *matrix, const Vector *vec
 static void run_layer(const Pass *pass, const Layer *layer, const Past *past, Vector *vectors) {
     const int64_t width = qkv_width(pass->network);
     norm_vectors(pass, layer->attention_norm, &layer->qkv, vectors);
-    Range own = own_range(width);
+    Range own = own_rows(&layer->qkv, width);
     multiply(&layer->qkv, vectors, pass->rows, own.begin, own.end, pass->network->narrow, pass->qkv, width);
 #pragma omp barrier
     place_heads(pass, layer, &past->own);
@@ -266,7 +277,7 @@ int g2vlm_write(const Network *network, int64_t rows, const int64_t *tokens, con
             }
             const Matrix *head = &network->language_head;
             norm_vectors(&pass, network->final_norm, head, mine);
-            Range words = own_range(head->rows);
+            Range words = own_rows(head, head->rows);
             multiply(head, mine, rows, words.begin, words.end, network->narrow, logits, head->rows);
         }
     }
@@ -294,7 +305,7 @@ int g2vlm_multiply(const Matrix *matrix, const float *x, int64_t count, float *o
             memcpy(vectors[i].wide, x + i * matrix->columns, matrix->columns * sizeof(float));
             prepare(&vectors[i], matrix);
         }
-        Range own = own_range(matrix->rows);
+        Range own = own_rows(matrix, matrix->rows);
         multiply(matrix, vectors, count, own.begin, own.end, 0, out, matrix->rows);
     }
     free(memory);
@@ -302,16 +313,61 @@ int g2vlm_multiply(const Matrix *matrix, const float *x, int64_t count, float *o
     return 0;
 }
 
-/* Rows `begin` to `end` of an int8 or int4 matrix as bfloat16 (`narrow`) or float32. */
+/* Rows `begin` to `end` of an int8 or int4 matrix as bfloat16 (`narrow`) or float32; of a packed one as bfloat16,
+   whole bands. */
 void g2vlm_widen(const Matrix *matrix, int64_t begin, int64_t end, int32_t narrow, void *out, int32_t threads) {
+    const int64_t step = matrix->kind == PACKED ? BAND : 1;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t row = begin; row < end; row++)
-        widen_weights(matrix, row, narrow, (char *)out + (row - begin) * matrix->columns * (narrow ? 2 : 4));
+    for (int64_t row = begin; row < end; row += step) {
+        char *own = (char *)out + (row - begin) * matrix->columns * (narrow ? 2 : 4);
+        if (matrix->kind == PACKED)
+            unpack_band(matrix, row / BAND, (uint16_t *)own);
+        else
+            widen_weights(matrix, row, narrow, own);
+    }
+}
+
+/* What packed bfloat16 weights take: (rows, columns), whole bands of whole pairs of strips.
+
+   starts: (rows / BAND + 1), filled: where each band begins in the second stream, and where that ends.
+   headers: (rows / BAND, pieces of a band), filled. */
+void g2vlm_measure(const uint16_t *weights, int64_t rows, int64_t columns, int64_t *starts, Header *headers,
+                   int32_t threads) {
+    const int64_t pieces = (columns + SPAN - 1) / SPAN;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t band = 0; band < rows / BAND; band++) {
+        starts[band + 1] = 0;
+        for (int64_t i = 0; i < pieces; i++) {
+            const int64_t span = smaller(SPAN, columns - i * SPAN);
+            Header header = choose(weights + band * BAND * columns + i * SPAN, columns, span);
+            starts[band + 1] += piece_bytes(&header);
+            headers[band * pieces + i] = header;
+        }
+    }
+    starts[0] = 0;
+    for (int64_t band = 0; band < rows / BAND; band++) starts[band + 1] += starts[band];
+}
+
+/* Pack them. strips: columns / STRIP * STRIP_BYTES for each band; second: as `starts` says; both zeroed. */
+void g2vlm_pack(const uint16_t *weights, int64_t rows, int64_t columns, const int64_t *starts, const Header *headers,
+                uint8_t *strips, uint8_t *second, int32_t threads) {
+    const int64_t pieces = (columns + SPAN - 1) / SPAN;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t band = 0; band < rows / BAND; band++) {
+        uint8_t *piece = second + starts[band];
+        for (int64_t i = 0; i < pieces; i++) {
+            const Header *header = headers + band * pieces + i;
+            pack_piece(weights + band * BAND * columns + i * SPAN, columns, smaller(SPAN, columns - i * SPAN), *header,
+                       strips + (band * columns + i * SPAN) / STRIP * STRIP_BYTES, piece);
+            piece += piece_bytes(header);
+        }
+    }
 }
 
 /* Sizes of what callers hand over, to be compared with their own. */
 int64_t g2vlm_size_of_network(void) { return sizeof(Network) + sizeof(Layer); }
 int64_t g2vlm_size_of_memory(void) { return sizeof(Memory); }
+int64_t g2vlm_size_of_header(void) { return sizeof(Header); }
 
-/* Which forms this library was built with: bit 0 bfloat16, bit 1 int8. */
-int g2vlm_features(void) { return FAST_BFLOAT16 | FAST_INTEGER << 1; }
+/* Which forms this library was built with: bit 0 bfloat16, bit 1 int8, bit 2 packed, bit 3 packed by tiles. */
+int g2vlm_features(void) { return FAST_BFLOAT16 | FAST_INTEGER << 1 | FAST_PACKED << 2 | tiles_allowed << 3; }

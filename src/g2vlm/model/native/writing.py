@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from g2vlm.errors import CheckpointError
 from g2vlm.model.cache import BranchCache, KeyValueCache
 from g2vlm.model.mixture import ExpertLayer, Mixture
-from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, load_library
+from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, FAST_TILES, load_library
 from g2vlm.model.native.linear import NativeLinear
-from g2vlm.model.native.matrix import CMatrix, StoredMatrix, contiguous
+from g2vlm.model.native.matrix import PACKED, CMatrix, StoredMatrix, contiguous
 from g2vlm.model.network import G2VLM
 from g2vlm.model.rotary import text_frequencies
 
 MAX_HEAD_DIM, MAX_GROUP = 256, 48
 """Limits of attention.h."""
-MAX_ROWS, MAX_ROWS_QUANTIZED = 6, 16
+MAX_ROWS, MAX_ROWS_QUANTIZED, MAX_ROWS_BY_TILES = 6, 16, 48
 """Rows up to which passes here are faster than torch's, whose products of many rows use other units; where
 the processor lacks the instructions, and in float32, that is one."""
 
@@ -99,7 +99,9 @@ class NativePass:
             )
         self._vocabulary = embedding.num_embeddings
         self._dtype = mixture.semantic_norm.weight.dtype
-        self._max_rows = self._most_rows(any(isinstance(layer, NativeLinear) for layer in mixture.modules()))
+        self._max_rows = self._most_rows(
+            {layer.matrix.c.kind for layer in mixture.modules() if isinstance(layer, NativeLinear)}
+        )
         self._kept: list[Tensor | StoredMatrix] = []
         experts: list[ExpertLayer] = [layer.semantic for layer in mixture.layers]  # type: ignore[misc]
         self._layers = (_Layer * len(experts))(*(self._layer(expert) for expert in experts))
@@ -119,9 +121,11 @@ class NativePass:
             self._numbers(text_frequencies(config.rope_sections, config.rope_theta)),
         )
 
-    def _most_rows(self, quantized: bool) -> int:
+    def _most_rows(self, kinds: set[int]) -> int:
         features = self._library.g2vlm_features()
-        if quantized:
+        if PACKED in kinds and features & FAST_TILES:
+            return MAX_ROWS_BY_TILES
+        if kinds - {PACKED}:
             return MAX_ROWS_QUANTIZED if features & FAST_INTEGER else 1
         return MAX_ROWS if features & FAST_BFLOAT16 and self._dtype == torch.bfloat16 else 1
 
@@ -160,21 +164,22 @@ class NativePass:
         Raises:
             ValueError: the cache does not fit or is full, or there is no such token.
         """
-        count, beyond = len(tokens), int(tokens.max()) >= self._vocabulary or int(tokens.min()) < 0
+        ids, places = tokens.tolist(), positions.tolist()
+        count, beyond = len(ids), max(ids) >= self._vocabulary or min(ids) < 0
         # C would read and write wherever it is told to.
         if beyond or cache.length >= cache.capacity or not self.can_read(cache) or count != cache.batch:
             raise ValueError(
                 f"Expected a token below {self._vocabulary} for each row of a fitting cache with room, got "
-                f"{tokens.tolist()} for {cache.batch} rows, {cache.length} of {cache.capacity} filled."
+                f"{ids} for {cache.batch} rows, {cache.length} of {cache.capacity} filled."
             )
         shared, own = _memories(cache)
-        ids, places = contiguous(tokens, torch.long), contiguous(positions, torch.long)
+        numbers = c_int64 * count
         logits = torch.empty(count, self._network.language_head.rows)
         failed = self._library.g2vlm_write(
             byref(self._network),
             count,
-            ids.data_ptr(),
-            places.data_ptr(),
+            numbers(*ids),
+            numbers(*places),
             byref(shared),
             byref(own),
             logits.data_ptr(),
