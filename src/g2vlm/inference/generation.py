@@ -56,7 +56,7 @@ class Generator:
                 chosen = self._read(start) if count == 1 else self._write(chosen, positions, start.cache)
                 pending.append(chosen)
                 look = count == limit or len(pending) >= self._per_look or count == 1
-                found = torch.stack(pending).tolist() if look else []
+                found = _lists(pending) if look else []
             if look:
                 yield found
                 pending = []
@@ -66,6 +66,7 @@ class Generator:
             positions, step = positions + 1, "decode_s"
 
     # Not on `run`: the decorator knows a generator only where nothing else, such as a type checker, wraps it.
+    # Not on `_write`: writers have it where they need it, and entering it takes a while beside a fast pass.
     @torch.inference_mode()
     def _read(self, start: Continuation) -> Int[Tensor, " batch"]:
         """Read the question and choose the first token of each row."""
@@ -75,9 +76,15 @@ class Generator:
         assert outputs.logits is not None
         return self._choose(outputs.logits[:, -1])
 
-    @torch.inference_mode()
     def _write(
         self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
     ) -> Int[Tensor, " batch"]:
         """Read what was chosen last and choose the next token of each row."""
+        if self._choose.is_greedy:
+            return self._writer.choose(tokens, positions, cache)
         return self._choose(self._writer(tokens, positions, cache))
+
+
+def _lists(choices: list[Tensor]) -> list[list[int]]:
+    """Read choices with one copy from a GPU for all."""
+    return torch.stack(choices).tolist() if len(choices) > 1 else [choices[0].tolist()]

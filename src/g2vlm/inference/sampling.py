@@ -39,9 +39,15 @@ class TokenChooser:
         self._generator = torch.Generator(device="cpu" if device.type == "mps" else device)
         self._generator.manual_seed(sampling.seed)
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it always takes the likeliest token."""
+        return self.sampling.temperature == 0
+
+    @torch.inference_mode()
     def __call__(self, logits: Float[Tensor, "batch vocabulary"]) -> Int[Tensor, " batch"]:
         """Choose one token for each row."""
-        if self.sampling.temperature == 0:
+        if self.is_greedy:
             return logits.argmax(dim=-1)
         scaled = self._restricted(logits.float() / self.sampling.temperature)
         weights = scaled.softmax(dim=-1).to(self._generator.device)

@@ -29,6 +29,10 @@ class Writing(Enum):
     """On a CUDA GPU: as one graph of `torch.compile`."""
 
 
+_Read = Callable[[Tensor, Tensor, KeyValueCache], Tensor]
+"""From tokens, positions and memory to logits or choices."""
+
+
 class Writer:
     """The passes over one token of each row."""
 
@@ -38,6 +42,7 @@ class Writer:
     def __init__(self, network: G2VLM) -> None:
         self.network = network
 
+    @torch.inference_mode()
     def __call__(
         self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
     ) -> Float[Tensor, "batch vocabulary"]:
@@ -46,6 +51,13 @@ class Writer:
         logits = self.network.write(tokens, self.network.text_rotation(positions), cache)
         cache.advance(1)
         return logits
+
+    @torch.inference_mode()
+    def choose(
+        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
+    ) -> Int[Tensor, " batch"]:
+        """The same, but of the logits only the likeliest."""
+        return self(tokens, positions, cache).argmax(dim=-1)
 
 
 class NativeWriter(Writer):
@@ -69,12 +81,22 @@ class NativeWriter(Writer):
         self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
     ) -> Float[Tensor, "batch vocabulary"]:
         """As of any writer."""
+        return self._either(super().__call__, self._pass, (tokens, positions, cache))
+
+    def choose(
+        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
+    ) -> Int[Tensor, " batch"]:
+        """As of any writer, mostly without torch, whose code leaves the caches between two passes."""
+        return self._either(super().choose, self._pass.choose, (tokens, positions, cache))
+
+    def _either(self, plain: _Read, native: _Read, given: tuple[Tensor, Tensor, KeyValueCache]) -> Tensor:
+        cache = given[2]
         if not self._pass.fits(cache):
-            return super().__call__(tokens, positions, cache)
+            return plain(*given)
         cache.reserve(1)
-        logits = self._pass(tokens, positions, cache)
+        found = native(*given)
         cache.advance(1)
-        return logits
+        return found
 
 
 class CompiledWriter(Writer):
@@ -97,6 +119,7 @@ class CompiledWriter(Writer):
         mode = "reduce-overhead" if self._on_gpu and backend == "inductor" else None
         self._write = torch.compile(self._pass, fullgraph=True, backend=backend, mode=mode)
 
+    @torch.inference_mode()
     def __call__(
         self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
     ) -> Float[Tensor, "batch vocabulary"]:

@@ -152,13 +152,13 @@ def _opened(path: Path) -> ctypes.CDLL:
             f"the translated library does not open ({error}); this build of torch may lack GNU OpenMP"
         ) from error
     place, count, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    library.g2vlm_write.argtypes = [place, count, *[place] * 5, threads]
+    library.g2vlm_write.argtypes = [place, count, *[place] * 6, threads]
     library.g2vlm_multiply.argtypes = [place, place, count, place, threads]
     library.g2vlm_widen.argtypes = [place, count, count, threads, place, threads]
     library.g2vlm_measure.argtypes = [place, count, count, place, place, threads]
     library.g2vlm_pack.argtypes = [place, count, count, *[place] * 4, threads]
     for name in ("g2vlm_widen", "g2vlm_measure", "g2vlm_pack"):
         getattr(library, name).restype = None
-    for name in ("g2vlm_size_of_network", "g2vlm_size_of_memory"):
+    for name in ("g2vlm_size_of_network", "g2vlm_size_of_memory", "g2vlm_size_of_header"):
         getattr(library, name).restype = count
     return library

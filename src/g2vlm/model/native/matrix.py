@@ -14,7 +14,7 @@ from g2vlm.model.native.library import load_library
 
 FLOAT32, BFLOAT16, INT8, INT4, PACKED = range(5)
 """Formats, as in formats.h."""
-BAND, SPAN, STRIP, STRIP_BYTES, HEADER_BYTES, SLACK = 16, 512, 16, 320, 14, 8192
+BAND, SPAN, STRIP, STRIP_BYTES, SLACK = 16, 512, 16, 320, 8192
 """Of packed.h."""
 MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
 """Of Linux: large pages are wanted; make them now (since Linux 6.1)."""
@@ -106,7 +106,7 @@ class StoredMatrix:
             -(-columns // SPAN),
         )
         starts = torch.empty(bands + 1, dtype=torch.long)
-        headers = torch.empty(bands * pieces * HEADER_BYTES, dtype=torch.uint8)
+        headers = torch.empty(bands * pieces * library.g2vlm_size_of_header(), dtype=torch.uint8)
         found = (given.data_ptr(), rows, columns, starts.data_ptr(), headers.data_ptr())
         library.g2vlm_measure(*found, threads)
         size = bands * (columns // STRIP) * STRIP_BYTES

@@ -245,13 +245,23 @@ static Memory layer_of(Memory memory, int64_t index, int64_t rows, const Network
     return memory;
 }
 
-/* Read one text token of each row and write its logits.
+/* The likeliest word; the first of equally likely ones. */
+static int64_t likeliest(const float *logits, int64_t words) {
+    float largest = -INFINITY;
+#pragma omp simd reduction(max : largest)
+    for (int64_t i = 0; i < words; i++) largest = fmaxf(largest, logits[i]);
+    int64_t place = 0;
+    while (place < words - 1 && logits[place] != largest) place++;
+    return place;
+}
+
+/* Read one text token of each row, write its logits and choose the next.
 
    shared: (layers, 1, kv_heads, capacity, head_dim), read by all rows; of length 0 where there is none.
    own: (layers, rows, kv_heads, capacity, head_dim), in the network's format; with room for one more token.
-   logits: (rows, words). Returns 0, or 1 where memory ran out. */
+   logits: (rows, words). choices: (rows). Returns 0, or 1 where memory ran out. */
 int g2vlm_write(const Network *network, int64_t rows, const int64_t *tokens, const int64_t *positions,
-                const Memory *shared, const Memory *own, float *logits, int32_t threads) {
+                const Memory *shared, const Memory *own, float *logits, int64_t *choices, int32_t threads) {
     int64_t longest = 0;
     const int64_t lengths[] = {network->width, network->mlp_width, (int64_t)network->num_heads * network->head_dim};
     for (int i = 0; i < 3; i++) longest = lengths[i] > longest ? lengths[i] : longest;
@@ -279,6 +289,9 @@ int g2vlm_write(const Network *network, int64_t rows, const int64_t *tokens, con
             norm_vectors(&pass, network->final_norm, head, mine);
             Range words = own_rows(head, head->rows);
             multiply(head, mine, rows, words.begin, words.end, network->narrow, logits, head->rows);
+#pragma omp barrier
+#pragma omp for schedule(static)
+            for (int64_t row = 0; row < rows; row++) choices[row] = likeliest(logits + row * head->rows, head->rows);
         }
     }
     free(numbers);

@@ -153,7 +153,13 @@ class NativePass:
     def __call__(
         self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
     ) -> Float[Tensor, "batch vocabulary"]:
-        """Read one more text token of each row: the logits of the next, float32.
+        """Read one more text token of each row: the logits of the next, float32; see `choose`."""
+        return self._read(tokens, positions, cache)[0]
+
+    def choose(
+        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
+    ) -> Int[Tensor, " batch"]:
+        """Read one more text token of each row: the likeliest next, of equally likely ones the first.
 
         Args:
             tokens: their ids.
@@ -164,6 +170,11 @@ class NativePass:
         Raises:
             ValueError: the cache does not fit or is full, or there is no such token.
         """
+        return self._read(tokens, positions, cache)[1]
+
+    def _read(
+        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
+    ) -> tuple[Float[Tensor, "batch vocabulary"], Int[Tensor, " batch"]]:
         ids, places = tokens.tolist(), positions.tolist()
         count, beyond = len(ids), max(ids) >= self._vocabulary or min(ids) < 0
         # C would read and write wherever it is told to.
@@ -174,6 +185,7 @@ class NativePass:
             )
         shared, own = _memories(cache)
         numbers = c_int64 * count
+        choices = torch.empty(count, dtype=torch.long)
         logits = torch.empty(count, self._network.language_head.rows)
         failed = self._library.g2vlm_write(
             byref(self._network),
@@ -183,11 +195,12 @@ class NativePass:
             byref(shared),
             byref(own),
             logits.data_ptr(),
+            choices.data_ptr(),
             torch.get_num_threads(),
         )
         if failed:
             raise MemoryError("Expected a few megabytes for a pass over one token, got none.")
-        return logits
+        return logits, choices
 
     def fits(self, cache: KeyValueCache) -> bool:
         """Whether this is the way to continue a cache: it can be read, and its sequences are few."""
