@@ -24,6 +24,8 @@ QUESTIONS = tuple(
 """Tried in turn until an answer reaches the wanted length: with random weights some end early by chance."""
 TOGETHER = 8
 """Questions that are answered side by side."""
+TOGETHER_KINDS = {Quantization.NONE: "", Quantization.PACKED: ", packed"}
+"""Language sides with which several questions are answered, by what labels add."""
 COMPARED = 12
 """Questions over whose answers the next tokens of int8 are compared."""
 VIEWS = 1
@@ -55,9 +57,16 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     def answering(kind: Quantization) -> Timed:
         return lambda: _seconds_per_token(quantized[kind], questions[kind], tokens)
 
+    def together(own: Perception) -> Timed:
+        return lambda: _seconds_per_token_together(own, tokens)
+
     calls: dict[str, Timed] = {
         "ours": lambda: _seconds_per_token(perception, question, tokens),
-        "together": lambda: _seconds_per_token_together(perception, tokens),
+        **{
+            f"together_{kind.value}": together(own)
+            for kind, own in {Quantization.NONE: perception, **quantized}.items()
+            if kind in TOGETHER_KINDS
+        },
         **{kind.value: answering(kind) for kind in quantized},
         **{name: transformers(cache) for name, cache in TRANSFORMERS.items()},
         **streams,
@@ -68,7 +77,7 @@ def measure_decoding(session: Session) -> Iterator[Figure]:
     mixture, middle = session.sizes.config.mixture, past + tokens // 2
     limit = speed / token_bytes(mixture, middle, weight_bytes=width, memory_bytes=width)
     yield from _speeds(samples, limit, past)
-    yield from _speed_together(samples)
+    yield from _speeds_together(samples)
     answers = {text: perception.ask(text, max_new_tokens=tokens).token_ids for text in QUESTIONS[:COMPARED]}
     plain = next_choices(session.model, session.perception_prompt(VIEWS), answers)
     for kind, smaller in session.quantized_models.items():
@@ -105,10 +114,13 @@ def _against_transformers(samples: dict[str, tuple[float, ...]], own: str, key: 
     return Figure(key, label, median(ratios), "x", Better.HIGHER, None, ratios, note)
 
 
-def _speed_together(samples: dict[str, tuple[float, ...]]) -> Iterator[Figure]:
-    speed, label = _rates(samples, "together"), f"decoding, {TOGETHER} questions side by side"
+def _speeds_together(samples: dict[str, tuple[float, ...]]) -> Iterator[Figure]:
     note = "tokens of all answers; each pass reads weights and photos once for all"
-    yield Figure("decode/together", label, median(speed), "tokens/s", Better.HIGHER, None, speed, note)
+    for kind, added in TOGETHER_KINDS.items():
+        if (name := f"together_{kind.value}") in samples:
+            speed, label = _rates(samples, name), f"decoding, {TOGETHER} questions side by side{added}"
+            key = "decode/together" if kind is Quantization.NONE else f"decode/{kind.value}_together"
+            yield Figure(key, label, median(speed), "tokens/s", Better.HIGHER, None, speed, note)
 
 
 def _quantized_speeds(
