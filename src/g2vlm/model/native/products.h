@@ -3,8 +3,6 @@
 #ifndef G2VLM_PRODUCTS_H
 #define G2VLM_PRODUCTS_H
 
-#include <stdlib.h>
-
 #include "tiles.h"
 
 /* Bytes that a product has fetched into the second cache before it needs them: farther than the processor looks
@@ -228,15 +226,19 @@ INLINE void packed_products(const Matrix *matrix, int64_t begin, int64_t end, co
             _mm512_storeu_ps(out + v * stride + band * BAND, _mm512_add_ps(sums[v][0], sums[v][1]));
     }
 #else
-    uint16_t *weights = malloc(BAND * columns * sizeof(uint16_t));
-    for (int64_t band = begin; band < end && weights; band++) {
-        unpack_band(matrix, band, weights);
-        for (int v = 0; v < many; v++)
-            for (int row = 0; row < BAND; row++)
-                out[v * stride + band * BAND + row] =
-                    plain_bfloat16(weights + row * columns, vectors[v].wide, columns);
+    uint16_t weights[BAND * SPAN];
+    for (int64_t band = begin; band < end; band++) {
+        const uint8_t *strips = strips_of(matrix, band), *piece = first_piece(matrix, band);
+        for (int64_t i = 0; i < columns; i += SPAN) {
+            const int64_t span = smaller(SPAN, columns - i);
+            piece = unpack_piece(strips + i / STRIP * STRIP_BYTES, piece, span, weights, SPAN);
+            for (int v = 0; v < many; v++)
+                for (int row = 0; row < BAND; row++) {
+                    float *own = out + v * stride + band * BAND + row;
+                    *own = (i ? *own : 0) + plain_bfloat16(weights + row * SPAN, vectors[v].wide + i, span);
+                }
+        }
     }
-    free(weights);
 #endif
 }
 
