@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "load": "g2vlm.inference.opening",
-    "Model": "g2vlm.inference.pipeline",
+    "load": "g2vlm.opening",
+    "Model": "g2vlm.pipeline",
     "Perception": "g2vlm.inference.perception",
     "Answer": "g2vlm.inference.perception",
     "Sampling": "g2vlm.inference.sampling",
@@ -47,13 +47,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from g2vlm.errors import G2VLMError
-    from g2vlm.inference.opening import load
     from g2vlm.inference.perception import Answer, Perception
-    from g2vlm.inference.pipeline import Model
     from g2vlm.inference.sampling import Sampling
     from g2vlm.inputs.geometric import Fit
     from g2vlm.inputs.video import FrameChoice, FrameChoiceKind
     from g2vlm.model.config import ViewAttention
+    from g2vlm.opening import load
+    from g2vlm.pipeline import Model
     from g2vlm.scene.scene import Scene
     from g2vlm.scene.view import View
 

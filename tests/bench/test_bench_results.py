@@ -11,25 +11,26 @@ from g2vlm.bench.history import append, changes, last_comparable
 from g2vlm.bench.machine import Machine
 from g2vlm.bench.plot import write_plot
 from g2vlm.bench.report import describe_changes, markdown, rows, terminal_table
-from g2vlm.bench.results import Better, Figure, Report, Section, read_report
+from g2vlm.bench.results import Measurement, Report, Section, read_report
 from g2vlm.errors import InputError, OutputError
+from g2vlm.evaluation.results import Better
 
 MACHINE = Machine("CPU | x", 2, 2, 2**34, "cpu", "Linux x86_64", 0.1)
 
 
 def report(
-    *figures: Figure, preset: str = "few-layer-2b", threads: int = 2, date: str = "2026-01-01"
+    *figures: Measurement, preset: str = "few-layer-2b", threads: int = 2, date: str = "2026-01-01"
 ) -> Report:
     machine = dataclasses.replace(MACHINE, threads=threads)
     return Report(date, preset, "bfloat16", machine, {"torch": "2.11"}, "abc", figures, {"repeats": 3})
 
 
-def seconds(value: float, limit: float | None = None, key: str = "reconstruct/2/forward") -> Figure:
-    return Figure(key, "forward", value, "s", Better.LOWER, limit, (value,), "note")
+def seconds(value: float, limit: float | None = None, key: str = "reconstruct/2/forward") -> Measurement:
+    return Measurement(key, "forward", value, "s", Better.LOWER, limit, (value,), "note")
 
 
-def speed(value: float, limit: float | None = None) -> Figure:
-    return Figure("decode/speed", "decoding", value, "tokens/s", Better.HIGHER, limit)
+def speed(value: float, limit: float | None = None) -> Measurement:
+    return Measurement("decode/speed", "decoding", value, "tokens/s", Better.HIGHER, limit)
 
 
 def test_fraction_of_the_limit() -> None:
@@ -127,7 +128,7 @@ def test_a_broken_history_is_named(tmp_path: Path) -> None:
         (speed(10.0, 20.0), speed(9.0, 30.0), True),
     ],
 )
-def test_regressions(before: Figure, now: Figure, flagged: bool) -> None:
+def test_regressions(before: Measurement, now: Measurement, flagged: bool) -> None:
     found = changes(report(before), report(now))
     assert [change.regression for change in found] == [flagged]
     said = describe_changes(report(before), found)
@@ -135,7 +136,7 @@ def test_regressions(before: Figure, now: Figure, flagged: bool) -> None:
 
 
 def test_limits_and_new_figures_are_no_regressions() -> None:
-    limit = Figure("limits/matrix", "matrix", 100.0, "GFLOP/s", Better.HIGHER)
+    limit = Measurement("limits/matrix", "matrix", 100.0, "GFLOP/s", Better.HIGHER)
     slower = dataclasses.replace(limit, value=50.0)
     assert changes(report(limit), report(slower, seconds(3.0))) == []
 
@@ -148,7 +149,7 @@ def test_goals() -> None:
     assert not missed[1]
     assert goal_of(bad, "tiny") is None
     assert goal_of(seconds(1.0, key="reconstruct/4/forward"), "2b") is None
-    growth = Figure("memory/reconstruct/growth", "growth", 34.0, "MB", Better.LOWER)
+    growth = Measurement("memory/reconstruct/growth", "growth", 34.0, "MB", Better.LOWER)
     assert goal_of(growth, "2b") == (Goal("memory/reconstruct/growth", 35.0, better=Better.LOWER), True)
 
 
@@ -168,7 +169,7 @@ def test_a_busy_machine_is_said() -> None:
 
 
 def test_plot(tmp_path: Path) -> None:
-    peak = Figure("memory/reconstruct/4/peak", "peak", 100.0, "MB", Better.LOWER)
+    peak = Measurement("memory/reconstruct/4/peak", "peak", 100.0, "MB", Better.LOWER)
     path = tmp_path / "new" / "plot.png"
     write_plot(report(seconds(4.0, 3.0), seconds(8.0, 6.0, "reconstruct/4/forward"), peak), path)
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -3,7 +3,7 @@ import pytest
 from g2vlm.bench.goals import goal_of
 from g2vlm.bench.many_views import stitching_figures
 from g2vlm.bench.presets import Preset
-from g2vlm.inference.stitching_report import StitchingReport
+from g2vlm.bench.stitching_report import StitchingReport
 
 
 def reported(num_frames: int, error_closed: float) -> StitchingReport:

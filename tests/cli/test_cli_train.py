@@ -7,7 +7,6 @@ from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.cli.main import main
 from g2vlm.cli.train import NAMES
 from g2vlm.model.config import g2vlm_test
-from g2vlm.training import recipes
 
 
 def test_names_in_the_help_are_the_recipes():

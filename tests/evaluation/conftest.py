@@ -12,7 +12,7 @@ from g2vlm.data.samples import SceneSample
 from g2vlm.data.synthetic import ViewShape, render_sample
 from g2vlm.data.world.config import full_world
 from g2vlm.geometry.cameras import unproject
-from g2vlm.inference.pipeline import Model
+from g2vlm.pipeline import Model
 from g2vlm.scene.scene import Scale, ScaleKind, Scene
 from g2vlm.scene.view import View
 

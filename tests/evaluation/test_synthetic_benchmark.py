@@ -10,16 +10,16 @@ from g2vlm.data.questions.making import make_questions
 from g2vlm.data.questions.question import REASONING_REQUEST
 from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape, render_sample
-from g2vlm.data.world.config import full_world
+from g2vlm.data.world.config import World, full_world
 from g2vlm.errors import InputError
 from g2vlm.evaluation.asking import Examiner, Sight
-from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark, World
+from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark
 from g2vlm.evaluation.records import Journal, SceneRecord
 from g2vlm.evaluation.runner import RunOptions, measure, run
 from g2vlm.evaluation.trials import Trial
-from g2vlm.inference.pipeline import Model
 from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
+from g2vlm.pipeline import Model
 
 
 def benchmark(**changes: object) -> SyntheticBenchmark:

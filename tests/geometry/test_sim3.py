@@ -10,7 +10,6 @@ from g2vlm.geometry.rotations import rotation_from_axis_angle
 from g2vlm.geometry.sim3 import (
     adjoint,
     axis_angle_from_rotation,
-    interpolate_similarity,
     right_jacobian,
     similarity_exp,
     similarity_log,
@@ -79,13 +78,3 @@ def test_axis_angle_inverts_rodrigues(angle):
     torch.testing.assert_close(
         axis_angle_from_rotation(rotation_from_axis_angle(vector)), vector, rtol=1e-9, atol=1e-15
     )
-
-
-def test_interpolation_meets_both_ends_and_halves_agree():
-    first, second = (similarity_exp(random_tangents(seed, 1.0, 1)[0]) for seed in (0, 1))
-    ends = [interpolate_similarity(first, second, weight).matrix() for weight in (0.0, 1.0)]
-    torch.testing.assert_close(ends[0], first.matrix())
-    torch.testing.assert_close(ends[1], second.matrix())
-    middle = interpolate_similarity(first, second, 0.5)
-    quarter = interpolate_similarity(first, middle, 0.5)
-    torch.testing.assert_close(quarter.matrix(), interpolate_similarity(first, second, 0.25).matrix())

@@ -13,8 +13,8 @@ from torch._dynamo.testing import CompileCounter
 
 import g2vlm
 from g2vlm.checkpoints.random import random_checkpoint
+from g2vlm.inference.decoding import CompiledDecoder, Decoder, Decoding
 from g2vlm.inference.perception import Perception
-from g2vlm.inference.writers import CompiledWriter, Writer, Writing
 
 QUESTIONS = ("How far is the chair?", "Which of the two tables is nearer?")
 
@@ -33,14 +33,14 @@ def main(folder: Path) -> None:
     model = g2vlm.load(random_checkpoint(folder), device="cpu", dtype="float32", compiled=False)
     counter, rng = CompileCounter(), np.random.default_rng(0)
     photos = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(4)]
-    model.writing = Writing.GRAPH  # for the memory that its passes need
+    model.decoding = Decoding.GRAPH  # for the memory that its passes need
     perceptions = [model.perceive(photos[:count]) for count in (1, 2, 3, 4)]
     # The first perception has loaded what writes.
-    writers = Writer(model.network), CompiledWriter(model.network, backend=counter)
+    decoders = Decoder(model.network), CompiledDecoder(model.network, backend=counter)
     rows = []
     for perception in perceptions:
-        for writer in writers:
-            perception._writer = writer
+        for decoder in decoders:
+            perception._decoder = decoder
             rows.append(answers(perception))
     print(json.dumps({"plain": rows[::2], "compiled": rows[1::2], "graphs": counter.frame_count}))
 

@@ -9,11 +9,11 @@ from PIL import Image
 
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import OutputError
-from g2vlm.inference.frames import FramePreparer
-from g2vlm.inference.long_video import LongVideoOptions
-from g2vlm.inference.pipeline import Model
-from g2vlm.inference.reconstructor import NetworkReconstructor
 from g2vlm.inputs.decode import Photo
+from g2vlm.pipeline import Model
+from g2vlm.video.frames import FramePreparer
+from g2vlm.video.long_video import LongVideoOptions
+from g2vlm.video.reconstructor import NetworkReconstructor
 
 
 def picture(seed: int) -> Image.Image:

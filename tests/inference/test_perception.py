@@ -208,7 +208,7 @@ def test_a_remembered_turn_is_read_by_the_next_and_can_be_forgotten(perception: 
     assert perception.num_tokens == photos
     prompt = prompts.text(ids, start)
     perception._cache.reserve(len(ids) + 8)
-    generator = Generator(perception._writer, Sampling(), prompts.end_token)
+    generator = Generator(perception._decoder, Sampling(), prompts.end_token)
     run = generator.run(
         Continuation(prompt, perception._cache, torch.tensor([prompt.next_position])),
         8,

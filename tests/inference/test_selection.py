@@ -6,12 +6,12 @@ from PIL import Image
 
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
-from g2vlm.inference.frames import FramePreparer
-from g2vlm.inference.pipeline import Model
 from g2vlm.inference.selection import select_keys, selection_loss
 from g2vlm.inputs.decode import Photo
 from g2vlm.model.config import ViewAttention
 from g2vlm.model.key_selection import KeyChoice, KeySelection
+from g2vlm.pipeline import Model
+from g2vlm.video.frames import FramePreparer
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from g2vlm.training.losses import (
     GeometryLoss,
     GeometryLossWeights,
-    GeometryPrediction,
     GeometryTarget,
+    PredictedGeometry,
     geometry_loss,
 )
 
@@ -31,7 +31,7 @@ def expected(parity_data: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def loss(expected: dict[str, torch.Tensor]) -> GeometryLoss:
-    prediction = GeometryPrediction(
+    prediction = PredictedGeometry(
         points_camera=expected["pred_local_points"],
         points_global=expected["pred_global_points"],
         T_world_camera=expected["pred_cam2world"],

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from g2vlm.checkpoints.random import random_checkpoint
+from g2vlm.data.world.config import World
 from g2vlm.model.config import (
     EncoderWindows,
     G2VLMConfig,
@@ -15,7 +16,7 @@ from g2vlm.model.config import (
     SemanticEncoderConfig,
 )
 from g2vlm.model.precision import Precision
-from g2vlm.training.recipe import (
+from g2vlm.training.recipes.recipe import (
     Batching,
     FromCheckpoint,
     Optimisation,
@@ -23,11 +24,10 @@ from g2vlm.training.recipe import (
     Recipe,
     Rhythm,
     SyntheticData,
-    World,
 )
-from g2vlm.training.setup import Start, prepare_start
-from g2vlm.training.stages import Stage, from_scratch_groups
-from g2vlm.training.trainer import Runtime, Trainer
+from g2vlm.training.recipes.stages import Stage, from_scratch_groups
+from g2vlm.training.run.setup import Start, prepare_start
+from g2vlm.training.run.trainer import Runtime, Trainer
 
 
 def small_config() -> G2VLMConfig:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from small_runs import small_recipe, small_trainer
 
-from g2vlm.training.matching import MatchingGuide
-from g2vlm.training.recipe import Batching, Optimisation, OptimizerKind
-from g2vlm.training.stages import Stage
+from g2vlm.training.guidance.matching import MatchingGuide
+from g2vlm.training.recipes.recipe import Batching, Optimisation, OptimizerKind
+from g2vlm.training.recipes.stages import Stage
 
 SCRIPT = """
 import sys
@@ -18,7 +18,7 @@ import torch
 torch.set_num_threads(1)
 from small_runs import small_recipe, small_trainer
 from test_distributed_training import shared_recipe
-from g2vlm.training.distributed import joined_processes
+from g2vlm.training.run.distributed import joined_processes
 with joined_processes(torch.device("cpu")) as processes:
     for minutes in (0.0, None):  # the second run resumes from the shards of the first
         runtime = {"processes": processes, "max_minutes": minutes}

@@ -6,8 +6,8 @@ from small_runs import small_recipe, small_start, small_trainer
 from g2vlm.checkpoints.loading import load_network
 from g2vlm.model.precision import Placement, Precision
 from g2vlm.training.lora import LowRankLinear, add_lora_, freeze_all_but_lora_, merged_lora
-from g2vlm.training.recipe import LoraSettings
-from g2vlm.training.stages import Group, Stage
+from g2vlm.training.recipes.recipe import LoraSettings
+from g2vlm.training.recipes.stages import Group, Stage
 
 
 def test_update_starts_at_zero_and_only_experts_get_one(training_checkpoint, tmp_path):

@@ -10,8 +10,8 @@ from g2vlm.geometry.poses import make_pose, transform_points
 from g2vlm.geometry.rotations import rotation_from_axis_angle
 from g2vlm.training.losses import (
     GeometryLossWeights,
-    GeometryPrediction,
     GeometryTarget,
+    PredictedGeometry,
     _nearest_valid,
     answer_loss,
     camera_loss,
@@ -38,7 +38,7 @@ def make_truth(
     return GeometryTarget(transform_points(poses, local), valid, poses), local
 
 
-def perfect(target: GeometryTarget, local: Tensor, scale: float = 1.0) -> GeometryPrediction:
+def perfect(target: GeometryTarget, local: Tensor, scale: float = 1.0) -> PredictedGeometry:
     """The truth as a prediction, at another scale and in another world."""
     poses = target.T_world_camera.clone()
     first = torch.linalg.inv(poses[:, 0])
@@ -50,10 +50,10 @@ def perfect(target: GeometryTarget, local: Tensor, scale: float = 1.0) -> Geomet
     poses = torch.cat(
         [poses[..., :3], torch.cat([poses[..., :3, 3:] * scale, poses[..., 3:, 3:]], dim=-2)], dim=-1
     )
-    return GeometryPrediction(local * scale, points_global, poses)
+    return PredictedGeometry(local * scale, points_global, poses)
 
 
-def noisy(prediction: GeometryPrediction, amount: float = 0.1) -> GeometryPrediction:
+def noisy(prediction: PredictedGeometry, amount: float = 0.1) -> PredictedGeometry:
     generator = torch.Generator().manual_seed(5)
 
     def shake(values: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def noisy(prediction: GeometryPrediction, amount: float = 0.1) -> GeometryPredic
     assert prediction.points_global is not None
     poses = prediction.T_world_camera.clone()
     poses[..., :3, 3] = shake(poses[..., :3, 3])
-    return GeometryPrediction(shake(prediction.points_camera), shake(prediction.points_global), poses)
+    return PredictedGeometry(shake(prediction.points_camera), shake(prediction.points_global), poses)
 
 
 def test_a_perfect_prediction_of_any_scale_and_world_costs_nothing_but_the_angle_floor() -> None:
@@ -82,7 +82,7 @@ def test_the_loss_does_not_depend_on_the_scale_of_the_prediction(scale: float) -
     assert reference.points_global is not None
     poses = reference.T_world_camera.clone()
     poses[..., :3, 3] *= scale
-    other = GeometryPrediction(reference.points_camera * scale, reference.points_global * scale, poses)
+    other = PredictedGeometry(reference.points_camera * scale, reference.points_global * scale, poses)
     a, b = geometry_loss(reference, target), geometry_loss(other, target)
     assert a.local > 0.01
     for name in TERMS:
@@ -165,7 +165,7 @@ def test_camera_loss_measures_a_known_turn_and_shift() -> None:
 def test_untrusted_depth_takes_no_part_in_the_normal_term() -> None:
     target, local = make_truth()
     prediction = noisy(perfect(target, local))
-    first = GeometryPrediction(
+    first = PredictedGeometry(
         prediction.points_camera[:1],
         None if prediction.points_global is None else prediction.points_global[:1],
         prediction.T_world_camera[:1],
@@ -179,14 +179,14 @@ def test_untrusted_depth_takes_no_part_in_the_normal_term() -> None:
     assert none.normal == 0
 
 
-def degenerate_cases() -> dict[str, tuple[GeometryPrediction, GeometryTarget]]:
+def degenerate_cases() -> dict[str, tuple[PredictedGeometry, GeometryTarget]]:
     target, local = make_truth()
     prediction = noisy(perfect(target, local))
     assert prediction.points_global is not None
     empty_view = target.valid.clone()
     empty_view[0, 1] = False
     holes = torch.where(target.valid[..., None], target.points_world, torch.nan)
-    one = GeometryPrediction(
+    one = PredictedGeometry(
         prediction.points_camera[:, :1], prediction.points_global[:, :1], prediction.T_world_camera[:, :1]
     )
     same = torch.eye(4).repeat(2, 3, 1, 1)
@@ -205,7 +205,7 @@ def degenerate_cases() -> dict[str, tuple[GeometryPrediction, GeometryTarget]]:
             dataclasses.replace(target, T_world_camera=same),
         ),
         "the truth itself": (perfect(target, local), target),
-        "all points at the camera": (GeometryPrediction(flat, flat, same), target),
+        "all points at the camera": (PredictedGeometry(flat, flat, same), target),
         "no global points": (dataclasses.replace(prediction, points_global=None), target),
     }
 
@@ -219,7 +219,7 @@ def test_values_and_gradients_stay_finite(case: str) -> None:
     ]
     assert inputs[0] is not None
     assert inputs[2] is not None
-    loss = geometry_loss(GeometryPrediction(inputs[0], inputs[1], inputs[2]), target)
+    loss = geometry_loss(PredictedGeometry(inputs[0], inputs[1], inputs[2]), target)
     loss.total.backward()
     for name in TERMS:
         assert torch.isfinite(getattr(loss, name)), name

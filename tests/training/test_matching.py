@@ -8,9 +8,9 @@ from small_runs import small_recipe, small_trainer
 from g2vlm.errors import InputError
 from g2vlm.geometry.cameras import unproject
 from g2vlm.geometry.poses import transform_points
+from g2vlm.training.guidance.matching import Matches, MatchingGuide, matching_loss, patch_matches
 from g2vlm.training.losses import GeometryTarget
-from g2vlm.training.matching import Matches, MatchingGuide, matching_loss, patch_matches
-from g2vlm.training.recipe import Optimisation
+from g2vlm.training.recipes.recipe import Optimisation
 
 PATCH, ROWS, COLUMNS, FOCAL = 14, 3, 4, 56.0
 

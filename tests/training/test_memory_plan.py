@@ -5,10 +5,10 @@ from small_runs import small_config, small_recipe
 
 from g2vlm.errors import InputError
 from g2vlm.model.network import G2VLM
-from g2vlm.training.memory import plan_memory
-from g2vlm.training.recipe import FromScratch, LoraSettings
-from g2vlm.training.recipes import RECIPES, recipe_named
-from g2vlm.training.stages import Stage, freeze_
+from g2vlm.training.recipes.catalogue import RECIPES, recipe_named
+from g2vlm.training.recipes.recipe import FromScratch, LoraSettings
+from g2vlm.training.recipes.stages import Stage, freeze_
+from g2vlm.training.run.memory import plan_memory
 
 
 def test_plan_counts_weights_and_moments(training_checkpoint):

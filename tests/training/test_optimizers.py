@@ -1,8 +1,8 @@
 import torch
 from torch import nn
 
-from g2vlm.training.optimizers import make_optimizers
-from g2vlm.training.recipe import Optimisation, OptimizerKind
+from g2vlm.training.recipes.recipe import Optimisation, OptimizerKind
+from g2vlm.training.run.optimizers import make_optimizers
 
 
 def some_weights() -> dict[str, nn.Parameter]:

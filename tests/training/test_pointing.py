@@ -7,11 +7,11 @@ import torch
 from small_runs import small_recipe, small_trainer
 
 from g2vlm.data.questions.making import MAKERS, make_questions
-from g2vlm.data.questions.question import Place, QuestionFamily
+from g2vlm.data.questions.question import QuestionFamily, SeenAt
 from g2vlm.data.synthetic import ViewShape, render_sample
 from g2vlm.data.world.config import full_world
 from g2vlm.model.mixture import Projections
-from g2vlm.training.pointing import (
+from g2vlm.training.guidance.pointing import (
     PointingGuide,
     PointingTargets,
     QuoteTargets,
@@ -19,9 +19,9 @@ from g2vlm.training.pointing import (
     quoting_loss,
     shown_at,
 )
-from g2vlm.training.recipe import Optimisation
-from g2vlm.training.stages import Stage
-from g2vlm.training.synthetic_questions import Grids, _looking, _pair
+from g2vlm.training.recipes.recipe import Optimisation
+from g2vlm.training.recipes.stages import Stage
+from g2vlm.training.sources.synthetic_questions import Grids, _looking, _pair
 
 
 def scene() -> np.ndarray:
@@ -33,18 +33,18 @@ def scene() -> np.ndarray:
 
 
 def test_places_are_found_in_the_grid_of_tokens():
-    def shown(place: Place, grid: tuple[int, int] = (2, 3)) -> list[int]:
+    def shown(place: SeenAt, grid: tuple[int, int] = (2, 3)) -> list[int]:
         return np.flatnonzero(shown_at((place,), scene(), grid)).tolist()
 
-    assert shown(Place(0, instance=1)) == [0, 3]
+    assert shown(SeenAt(0, instance=1)) == [0, 3]
     # Too small to fill a third of any token: the best one counts.
-    assert shown(Place(1, instance=2)) == [6 + 5]
-    assert shown(Place(0, instance=2)) == []
-    assert shown(Place(1, pixel=(3, 1))) == [6 + 1]
-    assert shown(Place(1)) == list(range(6, 12))
+    assert shown(SeenAt(1, instance=2)) == [6 + 5]
+    assert shown(SeenAt(0, instance=2)) == []
+    assert shown(SeenAt(1, pixel=(3, 1))) == [6 + 1]
+    assert shown(SeenAt(1)) == list(range(6, 12))
     # A grid that does not divide the pixels: of six columns, 0-1, 2, 3-4 and 5 make the four tokens.
-    assert shown(Place(0, instance=1), (1, 4)) == [0]
-    assert shown(Place(1, pixel=(2, 0)), (1, 4)) == [4 + 1]
+    assert shown(SeenAt(0, instance=1), (1, 4)) == [0]
+    assert shown(SeenAt(1, pixel=(2, 0)), (1, 4)) == [4 + 1]
 
 
 class Heard:

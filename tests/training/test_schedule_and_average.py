@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from g2vlm.training.average import WeightAverage
-from g2vlm.training.schedule import cosine_with_warmup
+from g2vlm.training.run.average import WeightAverage
+from g2vlm.training.run.schedule import cosine_with_warmup
 
 
 def factor(step):

@@ -8,8 +8,8 @@ from g2vlm.inputs.semantic import SemanticImages
 from g2vlm.inputs.spans import TURN_END
 from g2vlm.model.config import ViewAttention
 from g2vlm.model.network import Wants
-from g2vlm.training.pointing import Pointer, Quote
-from g2vlm.training.sequences import Opening, QuestionAnswer, SequenceBuilder, ViewSet
+from g2vlm.training.guidance.pointing import Pointer, Quote
+from g2vlm.training.sources.sequences import Opening, QuestionAnswer, SequenceBuilder, ViewSet
 
 PAIRS = [
     QuestionAnswer("Which is nearer?", "A"),

@@ -3,7 +3,14 @@ import torch
 from small_runs import small_config
 
 from g2vlm.model.network import G2VLM
-from g2vlm.training.stages import Group, Stage, freeze_, from_scratch_groups, group_of, released_groups
+from g2vlm.training.recipes.stages import (
+    Group,
+    Stage,
+    freeze_,
+    from_scratch_groups,
+    group_of,
+    released_groups,
+)
 
 
 @pytest.fixture(scope="module")

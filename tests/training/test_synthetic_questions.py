@@ -1,7 +1,7 @@
 """Which questions of a sample are asked together."""
 
 from g2vlm.data.questions.question import AnswerKind, Marker, MarkerColour, Question, QuestionFamily
-from g2vlm.training.synthetic_questions import _compatible
+from g2vlm.training.sources.synthetic_questions import _compatible
 
 FAMILY = QuestionFamily
 

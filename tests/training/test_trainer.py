@@ -10,18 +10,11 @@ from PIL import Image
 from small_runs import small_recipe, small_trainer
 
 import g2vlm
-from g2vlm.training.recipe import (
-    Batching,
-    Optimisation,
-    OptimizerKind,
-    Phase,
-    Rhythm,
-    SyntheticData,
-    World,
-)
-from g2vlm.training.stages import Group, Stage, group_of
-from g2vlm.training.states import newest_state
-from g2vlm.training.trainer import MODEL_FOLDER, Ending, NonFiniteLossError
+from g2vlm.data.world.config import World
+from g2vlm.training.recipes.recipe import Batching, Optimisation, OptimizerKind, Phase, Rhythm, SyntheticData
+from g2vlm.training.recipes.stages import Group, Stage, group_of
+from g2vlm.training.run.states import newest_state
+from g2vlm.training.run.trainer import MODEL_FOLDER, Ending, NonFiniteLossError
 
 
 def weights(trainer):

@@ -9,13 +9,14 @@ from small_runs import small_recipe, small_start
 
 from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape
+from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
-from g2vlm.training.augmentation import Augmentation, augmented
-from g2vlm.training.framing import reframed
-from g2vlm.training.pictures import PictureStore, render_pictures
-from g2vlm.training.recipe import Batching, Phase, QuestionFileData, SyntheticData, World
-from g2vlm.training.setup import require_fitting_data, training_batches, validation_batches
-from g2vlm.training.stages import Stage
+from g2vlm.training.recipes.recipe import Batching, Phase, QuestionFileData, SyntheticData
+from g2vlm.training.recipes.stages import Stage
+from g2vlm.training.run.setup import require_fitting_data, training_batches, validation_batches
+from g2vlm.training.sources.augmentation import Augmentation, augmented
+from g2vlm.training.sources.framing import reframed
+from g2vlm.training.sources.pictures import PictureStore, render_pictures
 
 
 @pytest.fixture(scope="module")

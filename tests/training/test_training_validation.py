@@ -3,9 +3,9 @@ import torch
 from small_runs import small_recipe, small_start
 
 from g2vlm.model.network import GeometryPrediction
-from g2vlm.training.setup import validation_batches
-from g2vlm.training.stages import Stage
-from g2vlm.training.validation import _Sums, validate
+from g2vlm.training.recipes.stages import Stage
+from g2vlm.training.run.setup import validation_batches
+from g2vlm.training.run.validation import _Sums, validate
 
 
 @pytest.fixture(scope="module")

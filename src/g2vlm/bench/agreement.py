@@ -5,15 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from PIL import Image
 
-from g2vlm.bench.results import Better, Figure
+from g2vlm.bench.results import Measurement
 from g2vlm.bench.session import Session
 from g2vlm.data.questions.making import make_questions
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.splits import Split, split_seeds
 from g2vlm.data.synthetic import ViewShape, render_sample
 from g2vlm.data.world.config import full_world
-from g2vlm.inference.opening import load
-from g2vlm.inference.pipeline import Model
+from g2vlm.evaluation.results import Better
 from g2vlm.inference.prompts import Prompt, PromptBuilder
 from g2vlm.inputs.geometric import canvas_size, prepare_geometric
 from g2vlm.inputs.photos import load_photos
@@ -21,6 +20,8 @@ from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.network import Wants
 from g2vlm.model.quantization import Quantization
+from g2vlm.opening import load
+from g2vlm.pipeline import Model
 
 ROOMS = 24
 """Test rooms whose pictures are asked about."""
@@ -62,7 +63,7 @@ def next_choices(model: Model, beginning: Prompt, answers: Mapping[str, Sequence
     return chosen
 
 
-def measure_agreement(session: Session) -> Iterator[Figure]:
+def measure_agreement(session: Session) -> Iterator[Measurement]:
     """Quantized against full precision on a trained checkpoint, over its own answers about test rooms.
 
     Speed does not depend on what weights say, but this does: with random ones the two likeliest tokens are
@@ -78,7 +79,7 @@ def measure_agreement(session: Session) -> Iterator[Figure]:
         same = 100.0 * sum(one == other for one, other in zip(full, tokens, strict=True)) / len(full)
         label = f"same next token of {name}, {kind.value}"
         note = f"over {len(full)} tokens of answers about {ROOMS} test rooms"
-        yield Figure(f"agreement/{kind.value}", label, same, "%", Better.HIGHER, note=note)
+        yield Measurement(f"agreement/{kind.value}", label, same, "%", Better.HIGHER, note=note)
 
 
 _Asked = list[tuple[list[Image.Image], dict[str, tuple[int, ...]]]]

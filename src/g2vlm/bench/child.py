@@ -97,7 +97,7 @@ def _load(job: Job) -> dict[str, Any]:
 def _peak(job: Job) -> dict[str, Any]:
     from g2vlm.bench.memory import measure_peak
     from g2vlm.bench.presets import synthetic_photos
-    from g2vlm.inference.opening import load
+    from g2vlm.opening import load
 
     model = load(job.folder, device=job.device, dtype=job.dtype)
     photos = synthetic_photos(job.views, job.photo_size)

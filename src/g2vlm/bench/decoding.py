@@ -1,20 +1,21 @@
-"""Writing answers token by token, beside the memory bandwidth and beside transformers."""
+"""Decoding answers token by token, beside the memory bandwidth and beside transformers."""
 
 from collections.abc import Iterator, Mapping
 
 from g2vlm.bench.agreement import next_choices
 from g2vlm.bench.baselines import TransformersDecoder
 from g2vlm.bench.limits import bandwidth, stream_probes
-from g2vlm.bench.results import Better, Figure
+from g2vlm.bench.results import Measurement
 from g2vlm.bench.session import Session
 from g2vlm.bench.timing import Timed, median, take_turns
 from g2vlm.bench.work import token_bytes
 from g2vlm.errors import InputError
+from g2vlm.evaluation.results import Better
 from g2vlm.inference.perception import Perception
-from g2vlm.inference.pipeline import Model
 from g2vlm.model.int4 import GROUP_SIZES
 from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.quantization import Quantization
+from g2vlm.pipeline import Model
 
 QUESTIONS = tuple(
     f"What stands {place} the {thing}?"
@@ -37,7 +38,7 @@ WEIGHT_BYTES = {Quantization.INT8: 1.0, Quantization.INT4: 0.5 + 4 / GROUP_SIZES
 packed ones depend on the weights."""
 
 
-def measure_decoding(session: Session) -> Iterator[Figure]:
+def measure_decoding(session: Session) -> Iterator[Measurement]:
     """Tokens per second of this package and of transformers with either of its caches, by turns."""
     session.say("decoding")
     tokens = session.sizes.new_tokens
@@ -91,15 +92,15 @@ def _rates(samples: dict[str, tuple[float, ...]], name: str) -> tuple[float, ...
     return tuple(1 / seconds for seconds in samples[name])
 
 
-def _speeds(samples: dict[str, tuple[float, ...]], limit: float, past: int) -> Iterator[Figure]:
+def _speeds(samples: dict[str, tuple[float, ...]], limit: float, past: int) -> Iterator[Measurement]:
     ours = _rates(samples, "ours")
     note = f"{past} tokens in memory; limit: weights and memory read once a token at the memory bandwidth"
-    yield Figure("decode/speed", "decoding", median(ours), "tokens/s", Better.HIGHER, limit, ours, note)
+    yield Measurement("decode/speed", "decoding", median(ours), "tokens/s", Better.HIGHER, limit, ours, note)
     for name in TRANSFORMERS:
         theirs, key = _rates(samples, name), f"decode/transformers_{name}"
         label = f"decoding by transformers, {name} cache"
         note = "Qwen2-VL of the same shape and precision, greedy generate"
-        yield Figure(key, label, median(theirs), "tokens/s", Better.HIGHER, limit, theirs, note)
+        yield Measurement(key, label, median(theirs), "tokens/s", Better.HIGHER, limit, theirs, note)
     yield _against_transformers(samples, "ours", "decode/speedup", "decoding against transformers")
     packed = Quantization.PACKED.value
     best, label = (packed, "packed") if packed in samples else ("ours", "as stored")
@@ -107,32 +108,34 @@ def _speeds(samples: dict[str, tuple[float, ...]], limit: float, past: int) -> I
     yield _against_transformers(samples, best, "decode/lossless_speedup", label)
 
 
-def _against_transformers(samples: dict[str, tuple[float, ...]], own: str, key: str, label: str) -> Figure:
+def _against_transformers(
+    samples: dict[str, tuple[float, ...]], own: str, key: str, label: str
+) -> Measurement:
     best = min(TRANSFORMERS, key=lambda name: median(samples[name]))
     ratios = tuple(theirs / ours for theirs, ours in zip(samples[best], samples[own], strict=True))
     note = f"the faster of its caches: {best}"
-    return Figure(key, label, median(ratios), "x", Better.HIGHER, None, ratios, note)
+    return Measurement(key, label, median(ratios), "x", Better.HIGHER, None, ratios, note)
 
 
-def _speeds_together(samples: dict[str, tuple[float, ...]]) -> Iterator[Figure]:
+def _speeds_together(samples: dict[str, tuple[float, ...]]) -> Iterator[Measurement]:
     note = "tokens of all answers; each pass reads weights and photos once for all"
     for kind, added in TOGETHER_KINDS.items():
         if (name := f"together_{kind.value}") in samples:
             speed, label = _rates(samples, name), f"decoding, {TOGETHER} questions side by side{added}"
             key = "decode/together" if kind is Quantization.NONE else f"decode/{kind.value}_together"
-            yield Figure(key, label, median(speed), "tokens/s", Better.HIGHER, None, speed, note)
+            yield Measurement(key, label, median(speed), "tokens/s", Better.HIGHER, None, speed, note)
 
 
 def _quantized_speeds(
     kind: Quantization, samples: dict[str, tuple[float, ...]], limit: float
-) -> Iterator[Figure]:
+) -> Iterator[Measurement]:
     name = kind.value
     speed = _rates(samples, name)
     label = f"decoding, {name} language side"
-    yield Figure(f"decode/{name}_speed", label, median(speed), "tokens/s", Better.HIGHER, limit, speed)
+    yield Measurement(f"decode/{name}_speed", label, median(speed), "tokens/s", Better.HIGHER, limit, speed)
     ratios = tuple(plain / small for plain, small in zip(samples["ours"], samples[name], strict=True))
     label = f"decoding, {name} against the towers' precision"
-    yield Figure(f"decode/{name}_speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
+    yield Measurement(f"decode/{name}_speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
 
 
 def _packed_bytes(model: Model) -> float:
@@ -145,13 +148,13 @@ def _packed_bytes(model: Model) -> float:
 
 def _agreement(
     session: Session, kind: Quantization, answers: Mapping[str, tuple[int, ...]], plain: list[int]
-) -> Figure:
+) -> Measurement:
     """Next tokens that a smaller language side chooses as the full one does, after the same words."""
     chosen = next_choices(session.quantized_models[kind], session.perception_prompt(VIEWS), answers)
     same = 100.0 * sum(one == other for one, other in zip(plain, chosen, strict=True)) / len(plain)
     note = f"over {len(plain)} tokens of {len(answers)} answers; random weights make many near-ties"
     label = f"same next token, {kind.value}"
-    return Figure(f"decode/{kind.value}_agreement", label, same, "%", Better.HIGHER, note=note)
+    return Measurement(f"decode/{kind.value}_agreement", label, same, "%", Better.HIGHER, note=note)
 
 
 def _long_answer(perception: Perception, tokens: int) -> str:

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 from g2vlm.bench.presets import Preset
-from g2vlm.bench.results import Better, Figure
+from g2vlm.bench.results import Measurement
+from g2vlm.evaluation.results import Better
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Goal:
     """Whether the fraction of the limit is bounded, rather than the value."""
     better: Better = Better.HIGHER
 
-    def met_by(self, figure: Figure) -> bool | None:
+    def met_by(self, figure: Measurement) -> bool | None:
         """Whether a figure reaches the goal; None where the goal is not about it."""
         if not re.fullmatch(self.pattern, figure.key):
             return None
@@ -52,7 +53,7 @@ _ANY_SIZE = re.compile("^stitching/|^agreement/|/identical$")
 """Figures that do not depend on the speed of a network."""
 
 
-def goal_of(figure: Figure, preset: str) -> tuple[Goal, bool] | None:
+def goal_of(figure: Measurement, preset: str) -> tuple[Goal, bool] | None:
     """The goal that a figure falls under, and whether it is met; None where there is none.
 
     The tiny preset has no goals but those for what is true rather than fast: it is far too small.

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from g2vlm.bench.results import Better, Figure, Report, Section
+from g2vlm.bench.results import Measurement, Report, Section
 from g2vlm.errors import InputError, OutputError
+from g2vlm.evaluation.results import Better
 
 TOLERANCE = 0.10
 """Relative change for the worse that is called a regression."""
@@ -16,7 +17,7 @@ TOLERANCE = 0.10
 class Change:
     """How one figure compares with the run before."""
 
-    figure: Figure
+    figure: Measurement
     before: float
     """In the same unit, or a fraction of the limit where `of_limit`."""
     now: float

@@ -7,12 +7,13 @@ import torch
 
 from g2vlm.bench.child import Job, Kind, run_child
 from g2vlm.bench.limits import bandwidth, stream_probes
-from g2vlm.bench.results import MEGA, Better, Figure, count_of
+from g2vlm.bench.results import MEGA, Measurement, count_of
 from g2vlm.bench.session import Session
 from g2vlm.bench.timing import median, take_turns
+from g2vlm.evaluation.results import Better
 
 
-def measure_load(session: Session) -> Iterator[Figure]:
+def measure_load(session: Session) -> Iterator[Measurement]:
     """Seconds and peak memory of loading, in a process of its own."""
     results = [run_child(_job(session, Kind.LOAD)) for _ in range(min(session.plan.repeats, 3))]
     samples = tuple(result["seconds"] for result in results)
@@ -20,7 +21,7 @@ def measure_load(session: Session) -> Iterator[Figure]:
     stream = take_turns(stream_probes(size, session.placement), 1, session.plan.budget_s)
     # Every stored byte is read once and every kept byte written once.
     moved = results[0]["read"] + results[0]["weights"]
-    yield Figure(
+    yield Measurement(
         "load/seconds",
         "load the checkpoint",
         median(samples),
@@ -31,7 +32,7 @@ def measure_load(session: Session) -> Iterator[Figure]:
         note="float32 file in the page cache; limit: bytes read and written at the memory bandwidth",
     )
     peaks = tuple(result["peak"] / MEGA for result in results)
-    yield Figure(
+    yield Measurement(
         "load/peak_memory",
         "peak memory of loading",
         median(peaks),
@@ -43,7 +44,7 @@ def measure_load(session: Session) -> Iterator[Figure]:
     )
 
 
-def measure_memory(session: Session) -> Iterator[Figure]:
+def measure_memory(session: Session) -> Iterator[Measurement]:
     """Peak memory for several numbers of photos, and its growth with each photo."""
     for kind, label in ((Kind.RECONSTRUCT, "reconstruction"), (Kind.PERCEIVE, "perception")):
         counts = sorted(set(session.plan.memory_views))
@@ -53,7 +54,7 @@ def measure_memory(session: Session) -> Iterator[Figure]:
             results[views] = run_child(_job(session, kind, views))
         beyond = {views: (result["growth"] - result["outputs"]) / MEGA for views, result in results.items()}
         for views, value in beyond.items():
-            yield Figure(
+            yield Measurement(
                 f"memory/{kind.value}/{views}/peak",
                 f"peak memory of the {label} of {count_of(views)}",
                 value,
@@ -62,7 +63,7 @@ def measure_memory(session: Session) -> Iterator[Figure]:
                 note="beyond weights and scene" + _with_memory(kind, results[views]["memory"]),
             )
         if len(counts) > 1:
-            yield Figure(
+            yield Measurement(
                 f"memory/{kind.value}/growth",
                 f"growth of that for each view, {counts[0]} to {counts[-1]} views",
                 slope(beyond),

@@ -3,22 +3,23 @@
 from collections.abc import Iterator
 
 from g2vlm.bench.limits import bandwidth, compose, probes, stream_probes
-from g2vlm.bench.results import Better, Figure, count_of
+from g2vlm.bench.results import Measurement, count_of
 from g2vlm.bench.session import Session, read_photos
 from g2vlm.bench.timing import Timed, median, stopwatch, take_turns
 from g2vlm.bench.work import token_bytes, work_of
+from g2vlm.evaluation.results import Better
 
 QUESTION = "How far is the chair from the table, and which of them is nearer to the first camera?"
 
 
-def measure_questions(session: Session) -> Iterator[Figure]:
+def measure_questions(session: Session) -> Iterator[Measurement]:
     """First answer, follow-up, and the baseline: reading the photos again for every question."""
     for views in session.plan.question_views:
         session.say(f"asking about {count_of(views)}")
         yield from _questions(session, views)
 
 
-def _questions(session: Session, views: int) -> Iterator[Figure]:
+def _questions(session: Session, views: int) -> Iterator[Measurement]:
     model, tokens = session.model, session.sizes.new_tokens
     perception = model.perceive(session.photos(views))
     reading = work_of(session.sizes.config, session.perception_pass(views, geometry=True))
@@ -52,20 +53,22 @@ def _questions(session: Session, views: int) -> Iterator[Figure]:
     again = tuple(a + b for a, b in zip(prefill, follow, strict=True))
     what = f"{count_of(views)}, answer of {len(answers[0])} tokens"
     base = f"questions/{views}"
-    yield Figure(
+    yield Measurement(
         f"{base}/first", f"first answer, {what}", median(first), "s", Better.LOWER, read + asked, first
     )
-    yield Figure(f"{base}/follow_up", f"follow-up, {what}", median(follow), "s", Better.LOWER, asked, follow)
+    yield Measurement(
+        f"{base}/follow_up", f"follow-up, {what}", median(follow), "s", Better.LOWER, asked, follow
+    )
     note = "reads the photos again, without decoding geometry: what the public code does for every question"
-    yield Figure(
+    yield Measurement(
         f"{base}/again", f"recomputation, {what}", median(again), "s", Better.LOWER, None, again, note
     )
     ratios = tuple(a / b for a, b in zip(again, follow, strict=True))
     label = f"follow-up against recomputation, {count_of(views)}"
-    yield Figure(f"{base}/speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
+    yield Measurement(f"{base}/speedup", label, median(ratios), "x", Better.HIGHER, None, ratios)
     same = sum(answer == answers[0] for answer in answers) / len(answers)
     label = f"answers from memory identical to recomputed ones, {count_of(views)}"
-    yield Figure(f"{base}/identical", label, same * 100, "%", Better.HIGHER)
+    yield Measurement(f"{base}/identical", label, same * 100, "%", Better.HIGHER)
 
 
 def _token_bytes(session: Session, past: int) -> float:

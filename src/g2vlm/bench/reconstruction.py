@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from g2vlm.bench.limits import Limit, compose, int8_available, kind_of, probes, stream_probes
-from g2vlm.bench.results import GIGA, Better, Figure, count_of
+from g2vlm.bench.results import GIGA, Measurement, count_of
 from g2vlm.bench.session import Session
 from g2vlm.bench.timing import median, now, take_turns
 from g2vlm.bench.work import Work, flops, through_int8, work_of
+from g2vlm.evaluation.results import Better
 
 RATE_LABELS = {
     "matrix": "matrix products",
@@ -16,7 +17,7 @@ RATE_LABELS = {
 }
 
 
-def measure_limits(session: Session) -> Iterator[Figure]:
+def measure_limits(session: Session) -> Iterator[Measurement]:
     """Rates of the machine at the shapes of a two-view reconstruction, and its memory bandwidth."""
     work = work_of(session.sizes.config, session.reconstruction_pass(2))
     samples = take_turns(probes(work, session.placement), session.plan.repeats, session.plan.budget_s)
@@ -25,7 +26,7 @@ def measure_limits(session: Session) -> Iterator[Figure]:
     samples = take_turns(stream_probes(size, session.placement), session.plan.repeats, session.plan.budget_s)
     for name, seconds in samples.items():
         rates = tuple(size / one / GIGA for one in seconds)
-        yield Figure(
+        yield Measurement(
             f"limits/read/{name}",
             f"memory read by {name}",
             median(rates),
@@ -35,9 +36,9 @@ def measure_limits(session: Session) -> Iterator[Figure]:
         )
 
 
-def _rate_figures(limit: Limit) -> Iterator[Figure]:
+def _rate_figures(limit: Limit) -> Iterator[Measurement]:
     for kind, rate in limit.rates.items():
-        yield Figure(
+        yield Measurement(
             f"limits/{kind}",
             RATE_LABELS[kind],
             rate / GIGA,
@@ -47,7 +48,7 @@ def _rate_figures(limit: Limit) -> Iterator[Figure]:
         )
 
 
-def measure_reconstruction(session: Session) -> Iterator[Figure]:
+def measure_reconstruction(session: Session) -> Iterator[Measurement]:
     """Seconds of reconstructions, forward pass and whole call, beside the composed limit."""
     for views in session.plan.views:
         session.say(f"reconstructing {count_of(views)}")
@@ -77,7 +78,7 @@ def measure_reconstruction(session: Session) -> Iterator[Figure]:
         yield _against(limit, work, f"reconstruct/{views}/whole", label, counted)
 
 
-def _against(limit: Limit, work: Work, key: str, label: str, samples: tuple[float, ...]) -> Figure:
+def _against(limit: Limit, work: Work, key: str, label: str, samples: tuple[float, ...]) -> Measurement:
     rates = ", ".join(f"{kind} {rate / GIGA:.0f}" for kind, rate in limit.rates.items())
     ideal = sum(
         sum(step.flops * count for step, count in part.items()) / limit.best[kind]
@@ -87,7 +88,7 @@ def _against(limit: Limit, work: Work, key: str, label: str, samples: tuple[floa
         f"{flops(work) / 1e12:.2f} TFLOP; limit at {rates} GFLOP/s; "
         f"{ideal / median(samples):.0%} of the limit if every shape ran at the rate of the best one"
     )
-    return Figure(key, label, median(samples), "s", Better.LOWER, limit.seconds, samples, note)
+    return Measurement(key, label, median(samples), "s", Better.LOWER, limit.seconds, samples, note)
 
 
 def _by_kind(work: Work) -> dict[str, Work]:

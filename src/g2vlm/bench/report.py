@@ -7,13 +7,13 @@ from rich.table import Table
 
 from g2vlm.bench.goals import goal_of
 from g2vlm.bench.history import Change
-from g2vlm.bench.results import GIGA, Figure, Report
+from g2vlm.bench.results import GIGA, Measurement, Report
 
 HEADINGS = ("measured", "value", "limit of the machine", "reached", "goal")
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One figure as text."""
 
     label: str
@@ -30,14 +30,14 @@ class Row:
         return self.label, self.value, self.limit, self.reached, self.goal
 
 
-def rows(report: Report) -> list[Row]:
+def rows(report: Report) -> list[ReportRow]:
     """The figures of a report, in the order of measuring."""
     return [_row(figure, report.preset) for figure in report.figures]
 
 
-def _row(figure: Figure, preset: str) -> Row:
+def _row(figure: Measurement, preset: str) -> ReportRow:
     goal = goal_of(figure, preset)
-    return Row(
+    return ReportRow(
         label=figure.label,
         value=format_value(figure.value, figure.unit),
         limit="" if figure.limit is None else format_value(figure.limit, figure.unit),

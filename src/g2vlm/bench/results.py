@@ -38,15 +38,8 @@ class Section(Enum):
     """A long walk with a loop, put together from windows."""
 
 
-class Better(Enum):
-    """Which direction is progress."""
-
-    LOWER = "lower"
-    HIGHER = "higher"
-
-
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One measured number."""
 
     key: str
@@ -88,7 +81,7 @@ class Report:
     machine: Machine
     versions: dict[str, str]
     commit: str | None
-    figures: tuple[Figure, ...]
+    figures: tuple[Measurement, ...]
     options: dict[str, Any] = field(default_factory=dict)
     """What the run was asked to do."""
 
@@ -97,7 +90,7 @@ class Report:
         """Runs with the same text may be compared with each other."""
         return f"{self.machine.key} | {self.preset} | {self.dtype}"
 
-    def figure(self, key: str) -> Figure | None:
+    def figure(self, key: str) -> Measurement | None:
         """Look a figure up."""
         return next((figure for figure in self.figures if figure.key == key), None)
 
@@ -139,9 +132,9 @@ class Report:
             raise InputError(f"The benchmark report cannot be read ({error!r}): measure again.") from error
 
 
-def _figure(entry: dict[str, Any]) -> Figure:
-    values = {name.name: entry[name.name] for name in dataclasses.fields(Figure)}
-    return Figure(**{**values, "better": Better(values["better"]), "samples": tuple(values["samples"])})
+def _figure(entry: dict[str, Any]) -> Measurement:
+    values = {name.name: entry[name.name] for name in dataclasses.fields(Measurement)}
+    return Measurement(**{**values, "better": Better(values["better"]), "samples": tuple(values["samples"])})
 
 
 def read_report(path: Path) -> Report:
@@ -159,7 +152,7 @@ def read_report(path: Path) -> Report:
     return Report.from_json(stored)
 
 
-def keys_are_unique(figures: Iterable[Figure]) -> bool:
+def keys_are_unique(figures: Iterable[Measurement]) -> bool:
     """Whether every figure can be found by its key."""
     keys = [figure.key for figure in figures]
     return len(keys) == len(set(keys))

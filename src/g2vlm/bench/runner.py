@@ -12,11 +12,11 @@ from g2vlm.bench.machine import commit, describe_machine, versions
 from g2vlm.bench.many_views import measure_selection, measure_stitching
 from g2vlm.bench.questions import measure_questions
 from g2vlm.bench.reconstruction import measure_limits, measure_reconstruction
-from g2vlm.bench.results import Figure, Report, Section
+from g2vlm.bench.results import Measurement, Report, Section
 from g2vlm.bench.session import Plan, Session, open_session
 from g2vlm.model.precision import choose_placement
 
-MEASURES: dict[Section, Callable[[Session], Iterator[Figure]]] = {
+MEASURES: dict[Section, Callable[[Session], Iterator[Measurement]]] = {
     Section.LIMITS: measure_limits,
     Section.LOAD: measure_load,
     Section.RECONSTRUCT: measure_reconstruction,
@@ -47,7 +47,7 @@ def measure(plan: Plan, say: Callable[[str], None] = lambda text: None) -> Repor
     if machine.disturbed:
         say(f"the machine is busy ({machine.load_per_core:.1f} processes a core): figures will be disturbed")
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    figures: list[Figure] = []
+    figures: list[Measurement] = []
     with open_session(plan, say) as session:
         for section, found in MEASURES.items():
             if section in plan.sections:

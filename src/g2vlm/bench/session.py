@@ -17,10 +17,8 @@ from g2vlm.bench.work import Pass
 from g2vlm.checkpoints.hub import BUNDLED_NAME
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import DeviceError, InputError
-from g2vlm.inference.opening import load
-from g2vlm.inference.pipeline import Model
+from g2vlm.inference.decoding import Decoding, choose_decoding
 from g2vlm.inference.prompts import Prompt, PromptBuilder
-from g2vlm.inference.writers import Writing, choose_writing
 from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages
@@ -28,6 +26,8 @@ from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.network import G2VLM, Wants
 from g2vlm.model.precision import Placement, choose_placement
 from g2vlm.model.quantization import Quantization, quantize_language_
+from g2vlm.opening import load
+from g2vlm.pipeline import Model
 
 WEIGHTS = "model.safetensors"
 LANGUAGE_PARTS = ("mixture", "language_head")
@@ -106,7 +106,7 @@ class Session:
 
     def _can_have(self, kind: Quantization) -> bool:
         try:
-            choose_writing(self.placement, None, kind)
+            choose_decoding(self.placement, None, kind)
         except DeviceError:
             return False
         return True
@@ -117,9 +117,9 @@ class Session:
         # Only what is replaced needs modules of its own.
         shared |= {id(part): part for name, part in own.named_children() if name not in LANGUAGE_PARTS}
         network = copy.deepcopy(own, shared)
-        quantize_language_(network, kind, native=self.model.writing is Writing.NATIVE)
-        writing = self.model.writing
-        return Model(self.folder, network, self.placement, quantization=kind, writing=writing)
+        quantize_language_(network, kind, native=self.model.decoding is Decoding.NATIVE)
+        decoding = self.model.decoding
+        return Model(self.folder, network, self.placement, quantization=kind, decoding=decoding)
 
     @cached_property
     def prompts(self) -> PromptBuilder:

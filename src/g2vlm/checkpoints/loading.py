@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from g2vlm.checkpoints.files import WEIGHTS, read_config
-from g2vlm.checkpoints.names import Row, table
+from g2vlm.checkpoints.names import KeyRow, table
 from g2vlm.errors import CheckpointError
 from g2vlm.model.config import G2VLMConfig, Part
 from g2vlm.model.network import G2VLM
@@ -241,7 +241,7 @@ def _fill_parts(
             on_progress(done + 1, len(rows))
 
 
-def _fill(network: nn.Module, row: Row, weights: Weights, placement: Placement) -> None:
+def _fill(network: nn.Module, row: KeyRow, weights: Weights, placement: Placement) -> None:
     """Replace one parameter on the meta device by converted values."""
     module_name, _, leaf = row.ours.rpartition(".")
     module = network.get_submodule(module_name)

@@ -12,7 +12,7 @@ from g2vlm.model.config import G2VLMConfig, Part
 
 
 @dataclass(frozen=True)
-class Row:
+class KeyRow:
     """One tensor of our network and the released keys that fill it."""
 
     ours: str
@@ -34,9 +34,9 @@ WEIGHT_AND_BIAS = ("weight", "bias")
 WEIGHT = ("weight",)
 
 
-def _same(ours: str, released: str, leaves: tuple[str, ...] = WEIGHT_AND_BIAS) -> Iterator[Row]:
+def _same(ours: str, released: str, leaves: tuple[str, ...] = WEIGHT_AND_BIAS) -> Iterator[KeyRow]:
     for leaf in leaves:
-        yield Row(f"{ours}.{leaf}", (f"{released}.{leaf}",))
+        yield KeyRow(f"{ours}.{leaf}", (f"{released}.{leaf}",))
 
 
 def _stacked(
@@ -44,39 +44,39 @@ def _stacked(
     released: tuple[str, ...],
     leaves: tuple[str, ...] = WEIGHT_AND_BIAS,
     sizes: tuple[int, ...] | None = None,
-) -> Iterator[Row]:
+) -> Iterator[KeyRow]:
     for leaf in leaves:
-        yield Row(f"{ours}.{leaf}", tuple(f"{name}.{leaf}" for name in released), sizes)
+        yield KeyRow(f"{ours}.{leaf}", tuple(f"{name}.{leaf}" for name in released), sizes)
 
 
-def _geometric_encoder(config: G2VLMConfig) -> Iterator[Row]:
+def _geometric_encoder(config: G2VLMConfig) -> Iterator[KeyRow]:
     embeddings = "dino_model.embeddings"
-    yield Row("geometric_encoder.class_token", (f"{embeddings}.cls_token",))
-    yield Row("geometric_encoder.mask_token", (f"{embeddings}.mask_token",))
-    yield Row("geometric_encoder.register_tokens", (f"{embeddings}.register_tokens",))
-    yield Row("geometric_encoder.position_table", (f"{embeddings}.position_embeddings",))
+    yield KeyRow("geometric_encoder.class_token", (f"{embeddings}.cls_token",))
+    yield KeyRow("geometric_encoder.mask_token", (f"{embeddings}.mask_token",))
+    yield KeyRow("geometric_encoder.register_tokens", (f"{embeddings}.register_tokens",))
+    yield KeyRow("geometric_encoder.position_table", (f"{embeddings}.position_embeddings",))
     patch, side = f"{embeddings}.patch_embeddings.projection", config.geometric_encoder.patch_size
-    yield Row("geometric_encoder.patch_embedding.weight", (f"{patch}.weight",), trailing=(3, side, side))
-    yield Row("geometric_encoder.patch_embedding.bias", (f"{patch}.bias",))
+    yield KeyRow("geometric_encoder.patch_embedding.weight", (f"{patch}.weight",), trailing=(3, side, side))
+    yield KeyRow("geometric_encoder.patch_embedding.bias", (f"{patch}.bias",))
     for i in range(config.geometric_encoder.num_layers):
         ours, theirs = f"geometric_encoder.layers.{i}", f"dino_model.encoder.layer.{i}"
         yield from _same(f"{ours}.attention_norm", f"{theirs}.norm1")
         attention = f"{theirs}.attention.attention"
         yield from _stacked(f"{ours}.qkv", tuple(f"{attention}.{name}" for name in ("query", "key", "value")))
         yield from _same(f"{ours}.out", f"{theirs}.attention.output.dense")
-        yield Row(f"{ours}.attention_scale.gamma", (f"{theirs}.layer_scale1.lambda1",))
+        yield KeyRow(f"{ours}.attention_scale.gamma", (f"{theirs}.layer_scale1.lambda1",))
         yield from _same(f"{ours}.mlp_norm", f"{theirs}.norm2")
         yield from _same(f"{ours}.mlp.up", f"{theirs}.mlp.fc1")
         yield from _same(f"{ours}.mlp.down", f"{theirs}.mlp.fc2")
-        yield Row(f"{ours}.mlp_scale.gamma", (f"{theirs}.layer_scale2.lambda1",))
+        yield KeyRow(f"{ours}.mlp_scale.gamma", (f"{theirs}.layer_scale2.lambda1",))
     yield from _same("geometric_encoder.norm", "dino_model.layernorm")
     yield from _same("bridge", "dino2llm")
 
 
-def _semantic_encoder(config: G2VLMConfig) -> Iterator[Row]:
+def _semantic_encoder(config: G2VLMConfig) -> Iterator[KeyRow]:
     sizes = config.semantic_encoder
     trailing = (3, sizes.temporal_patch_size, sizes.patch_size, sizes.patch_size)
-    yield Row(
+    yield KeyRow(
         "semantic_encoder.patch_embedding.weight", ("vit_model.patch_embed.proj.weight",), trailing=trailing
     )
     for i in range(config.semantic_encoder.num_layers):
@@ -92,7 +92,7 @@ def _semantic_encoder(config: G2VLMConfig) -> Iterator[Row]:
     yield from _same("semantic_encoder.merger.down", "vit_model.merger.mlp.2")
 
 
-def _expert(ours: str, theirs: str, suffix: str, config: G2VLMConfig) -> Iterator[Row]:
+def _expert(ours: str, theirs: str, suffix: str, config: G2VLMConfig) -> Iterator[KeyRow]:
     yield from _same(f"{ours}.attention_norm", f"{theirs}.input_layernorm{suffix}", WEIGHT)
     attention = f"{theirs}.self_attn"
     sizes = config.mixture
@@ -108,19 +108,19 @@ def _expert(ours: str, theirs: str, suffix: str, config: G2VLMConfig) -> Iterato
     yield from _same(f"{ours}.mlp.down", f"{mlp}.down_proj", WEIGHT)
 
 
-def _mixture(config: G2VLMConfig) -> Iterator[Row]:
+def _mixture(config: G2VLMConfig) -> Iterator[KeyRow]:
     yield from _same("embedding", "language_model.model.embed_tokens", WEIGHT)
     for i in range(config.mixture.num_layers):
         ours, theirs = f"mixture.layers.{i}", f"language_model.model.layers.{i}"
         yield from _expert(f"{ours}.semantic", theirs, "", config)
         yield from _expert(f"{ours}.geometric", theirs, "_moe_geo", config)
-        yield Row(f"{ours}.geometric.attention_scale.gamma", (f"{theirs}.ls1.gamma",))
-        yield Row(f"{ours}.geometric.mlp_scale.gamma", (f"{theirs}.ls2.gamma",))
+        yield KeyRow(f"{ours}.geometric.attention_scale.gamma", (f"{theirs}.ls1.gamma",))
+        yield KeyRow(f"{ours}.geometric.mlp_scale.gamma", (f"{theirs}.ls2.gamma",))
     yield from _same("mixture.semantic_norm", "language_model.model.norm", WEIGHT)
     yield from _same("mixture.geometric_norm", "language_model.model.norm_moe_geo", WEIGHT)
 
 
-def _decoder(ours: str, theirs: str, config: G2VLMConfig, *, anchored: bool = False) -> Iterator[Row]:
+def _decoder(ours: str, theirs: str, config: G2VLMConfig, *, anchored: bool = False) -> Iterator[KeyRow]:
     for i in range(config.heads.num_blocks):
         block, released = f"{ours}.blocks.{i}", f"{theirs}.blocks.{i}"
         yield from _same(f"{block}.attention_norm", f"{released}.norm1")
@@ -137,12 +137,12 @@ def _decoder(ours: str, theirs: str, config: G2VLMConfig, *, anchored: bool = Fa
     yield from _same(f"{ours}.out", f"{theirs}.linear_out")
 
 
-def _points(ours: str, decoder: str, head: str, config: G2VLMConfig, anchored: bool) -> Iterator[Row]:
+def _points(ours: str, decoder: str, head: str, config: G2VLMConfig, anchored: bool) -> Iterator[KeyRow]:
     yield from _decoder(f"{ours}.decoder", decoder, config, anchored=anchored)
     yield from _same(f"{ours}.prediction.proj", f"{head}.proj")
 
 
-def _camera(config: G2VLMConfig) -> Iterator[Row]:
+def _camera(config: G2VLMConfig) -> Iterator[KeyRow]:
     yield from _decoder("camera_head.decoder", "camera_decoder", config)
     for i in range(2):
         for j in range(3):
@@ -156,7 +156,7 @@ def _camera(config: G2VLMConfig) -> Iterator[Row]:
     yield from _same("camera_head.camera.rotation", "camera_head.fc_rot")
 
 
-def rows_of(part: Part, config: G2VLMConfig) -> list[Row]:
+def rows_of(part: Part, config: G2VLMConfig) -> list[KeyRow]:
     """The rows of one part of the network."""
     tables = {
         Part.GEOMETRIC_ENCODER: lambda: _geometric_encoder(config),
@@ -173,7 +173,7 @@ def rows_of(part: Part, config: G2VLMConfig) -> list[Row]:
     return list(tables[part]())
 
 
-def table(config: G2VLMConfig, parts: frozenset[Part] | None = None) -> list[Row]:
+def table(config: G2VLMConfig, parts: frozenset[Part] | None = None) -> list[KeyRow]:
     """The rows of all parts (or of `parts`), each our name with the released keys behind it."""
     chosen = config.parts if parts is None else parts & config.parts
     return [row for part in Part if part in chosen for row in rows_of(part, config)]

@@ -15,9 +15,9 @@ import tyro
 from g2vlm import __version__
 from g2vlm.cli.terminal import reserved_stdout, say, write_json
 from g2vlm.data.splits import Split
+from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
 from g2vlm.evaluation.asking import Sight
-from g2vlm.evaluation.benchmarks.synthetic import World
 from g2vlm.evaluation.records import Journal, SceneRecord, read_records
 from g2vlm.evaluation.registry import BENCHMARKS, Request, build_benchmark
 from g2vlm.evaluation.report import format_report, format_result
@@ -36,7 +36,7 @@ from g2vlm.model.config import ViewAttention
 
 if TYPE_CHECKING:
     from g2vlm.evaluation.trials import Benchmark
-    from g2vlm.inference.pipeline import Model
+    from g2vlm.pipeline import Model
 
 RESULTS = Path("outputs/eval")
 SECONDS_BETWEEN_LINES = 10.0

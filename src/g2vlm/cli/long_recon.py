@@ -13,10 +13,10 @@ import tyro
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
-    from g2vlm.inference.long_video import LongVideo, LongVideoOptions
-    from g2vlm.inference.pipeline import Model
-    from g2vlm.inference.stitching import Progress
     from g2vlm.inputs.geometric import Fit
+    from g2vlm.pipeline import Model
+    from g2vlm.video.long_video import LongVideo, LongVideoOptions
+    from g2vlm.video.stitching import StitchingProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class LongOptions:
         Raises:
             InputError: window and overlap do not fit each other.
         """
-        from g2vlm.inference.long_video import LongVideoOptions
-        from g2vlm.inference.loops import LoopOptions
+        from g2vlm.video.long_video import LongVideoOptions
+        from g2vlm.video.loops import LoopOptions
 
         if self.window is None:
             raise InputError("Expected --window for a long reconstruction.")
@@ -88,7 +88,7 @@ def write_long(video: "LongVideo", target: Path, voxel: float | None, wanted: Lo
     Returns:
         What `--json` prints about it.
     """
-    from g2vlm.inference.long_video import MergeOptions
+    from g2vlm.video.long_video import MergeOptions
 
     start = time.perf_counter()
     video = video.anchored() if wanted.anchor_first else video
@@ -117,9 +117,9 @@ def write_long(video: "LongVideo", target: Path, voxel: float | None, wanted: Lo
 
 
 @contextmanager
-def stage_bars() -> "Iterator[Progress]":
+def stage_bars() -> "Iterator[StitchingProgress]":
     """One line on stderr for each stage; silent where stderr is not a terminal."""
-    from g2vlm.inference.stitching import Stage, no_progress
+    from g2vlm.video.stitching import StitchingStage, no_progress
 
     if not sys.stderr.isatty():
         yield no_progress
@@ -131,7 +131,7 @@ def stage_bars() -> "Iterator[Progress]":
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bars = {}
 
-        def advance(stage: Stage, done: int, total: int | None) -> None:
+        def advance(stage: StitchingStage, done: int, total: int | None) -> None:
             if stage not in bars:
                 bars[stage] = progress.add_task(stage.value, total=total)
             progress.update(bars[stage], completed=done, total=total)

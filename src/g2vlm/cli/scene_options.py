@@ -18,7 +18,7 @@ from g2vlm.model.config import ViewAttention
 from g2vlm.model.quantization import Quantization
 
 if TYPE_CHECKING:
-    from g2vlm.inference.pipeline import Model
+    from g2vlm.pipeline import Model
 
 EXAMPLES_HERE = Path("examples/recon_images")
 EXAMPLES_IN_PACKAGE = Path(__file__).parents[1] / "examples" / "recon_images"
@@ -112,11 +112,11 @@ class SceneOptions:
         """
         import g2vlm
         from g2vlm.checkpoints.hub import choose_checkpoint
-        from g2vlm.inference.writers import choose_writing
+        from g2vlm.inference.decoding import choose_decoding
         from g2vlm.model.precision import choose_placement
 
         placement = choose_placement(self.device, self.dtype)
-        choose_writing(placement, self.compiled.wish, self.quantization)
+        choose_decoding(placement, self.compiled.wish, self.quantization)
         choice = choose_checkpoint(self.ckpt)
         say(f"checkpoint: {choice}")
         if caveat := training_status(choice.folder):

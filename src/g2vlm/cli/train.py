@@ -12,7 +12,7 @@ from g2vlm.cli.terminal import reserved_stdout, say, write_json
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
-    from g2vlm.training.recipe import Recipe
+    from g2vlm.training.recipes.recipe import Recipe
 
 EXIT_INTERRUPTED = 130
 NAMES = (
@@ -78,8 +78,8 @@ def run(options: Options) -> int:
 
 def _adjusted(options: Options) -> "Recipe":
     """The recipe with the values given on the command line."""
-    from g2vlm.training.recipe import FromCheckpoint, QuestionFileData
-    from g2vlm.training.recipes import recipe_named
+    from g2vlm.training.recipes.catalogue import recipe_named
+    from g2vlm.training.recipes.recipe import FromCheckpoint, QuestionFileData
 
     if options.images is not None and options.questions is None:
         raise InputError("Expected --questions FILE beside --images: they say where its images are.")
@@ -107,7 +107,7 @@ def _adjusted(options: Options) -> "Recipe":
 
 
 def _plan(recipe: "Recipe", options: Options) -> int:
-    from g2vlm.training.memory import plan_memory
+    from g2vlm.training.run.memory import plan_memory
 
     with reserved_stdout() as out:
         plan = plan_memory(recipe, options.processes)
@@ -125,8 +125,8 @@ def _train(recipe: "Recipe", options: Options) -> int:
     import torch
 
     from g2vlm.model.precision import choose_placement
-    from g2vlm.training.distributed import joined_processes
-    from g2vlm.training.trainer import Ending, Runtime, Trainer
+    from g2vlm.training.run.distributed import joined_processes
+    from g2vlm.training.run.trainer import Ending, Runtime, Trainer
 
     # Threads that share a core with the processes that make batches wait for each other most of the time.
     torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) - options.workers))

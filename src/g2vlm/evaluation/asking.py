@@ -8,12 +8,11 @@ import torch
 from PIL import Image
 
 from g2vlm.checkpoints.loading import CHAT_PARTS, extend_network
+from g2vlm.inference.decoding import Decoder
 from g2vlm.inference.generation import Continuation, Generator
-from g2vlm.inference.pipeline import Model
 from g2vlm.inference.prompts import Prompt, PromptBuilder, layout_of, text_of
 from g2vlm.inference.sampling import Sampling
 from g2vlm.inference.timing import Stopwatch
-from g2vlm.inference.writers import Writer
 from g2vlm.inputs import spans as words
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages, SemanticPreparation, prepare_semantic
@@ -21,6 +20,7 @@ from g2vlm.inputs.spans import SpanBuilder
 from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.layout import Layout
 from g2vlm.model.network import ModelInputs, SemanticPatches, Wants
+from g2vlm.pipeline import Model
 
 GREY = (128, 128, 128)
 """Colour of the pictures that show nothing."""
@@ -91,7 +91,7 @@ class Examiner:
 
     def _write(self, prompts: PromptBuilder, start: Continuation, count: int) -> tuple[str, ...]:
         tokens: list[list[int]] = [[] for _ in range(count)]
-        generator = Generator(Writer(self.model.network), Sampling(), prompts.end_token)
+        generator = Generator(Decoder(self.model.network), Sampling(), prompts.end_token)
         watch = Stopwatch(self.model.placement.device, exact=False)
         for look in generator.run(start, self.max_new_tokens, watch):
             for choices in look:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g2vlm.data.splits import Split
+from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
 from g2vlm.evaluation.benchmarks import question_file, scene_folder, seven_scenes, sintel
 from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
 from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
 from g2vlm.evaluation.benchmarks.seven_scenes import SevenScenesBenchmark
 from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
-from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark, World
+from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark
 from g2vlm.evaluation.trials import Benchmark
 
 

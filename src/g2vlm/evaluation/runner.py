@@ -8,8 +8,8 @@ from g2vlm.evaluation.asking import BLIND, Examiner, Sight
 from g2vlm.evaluation.geometry import compare
 from g2vlm.evaluation.records import AnswerRecord, Journal, SceneRecord
 from g2vlm.evaluation.trials import Benchmark, ItemGroup, Trial
-from g2vlm.inference.pipeline import Model
 from g2vlm.inference.timing import Stopwatch
+from g2vlm.pipeline import Model
 
 Progress = Callable[[int, int, SceneRecord], None]
 """Called after each scene with (scenes done, scenes in all, what was found)."""

@@ -83,9 +83,3 @@ def right_jacobian(tangent: Float[Tensor, "*batch 7"]) -> Float[Tensor, "*batch 
     bracket[..., :3, 6] = -u
     bracket[..., 3:6, 3:6] = skew(w)
     return _phi1(-bracket)
-
-
-def interpolate_similarity(first: Similarity, second: Similarity, weight: float) -> Similarity:
-    """The similarity on the shortest screw from `first` (weight 0) to `second` (weight 1)."""
-    step = similarity_log(first.inverse().compose(second))
-    return first.compose(similarity_exp(weight * step))

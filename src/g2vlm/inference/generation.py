@@ -1,4 +1,4 @@
-"""Writing answers token by token, for one question or several side by side."""
+"""Decoding answers token by token, for one question or several side by side."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from g2vlm.inference.decoding import Decoder
 from g2vlm.inference.prompts import Prompt
 from g2vlm.inference.sampling import Sampling, TokenChooser
 from g2vlm.inference.timing import Stopwatch
-from g2vlm.inference.writers import Writer
 from g2vlm.model.cache import KeyValueCache
 from g2vlm.model.network import Wants
 
@@ -33,9 +33,9 @@ class Continuation:
 class Generator:
     """Runs the network one token at a time."""
 
-    def __init__(self, writer: Writer, sampling: Sampling, end_token: int) -> None:
-        self._network = network = writer.network
-        self._writer = writer
+    def __init__(self, decoder: Decoder, sampling: Sampling, end_token: int) -> None:
+        self._network = network = decoder.network
+        self._decoder = decoder
         self._choose = TokenChooser(sampling, network.device)
         self._end = end_token
         self._per_look = 1 if network.device.type == "cpu" else PASSES_PER_LOOK
@@ -81,8 +81,8 @@ class Generator:
     ) -> Int[Tensor, " batch"]:
         """Read what was chosen last and choose the next token of each row."""
         if self._choose.is_greedy:
-            return self._writer.choose(tokens, positions, cache)
-        return self._choose(self._writer(tokens, positions, cache))
+            return self._decoder.choose(tokens, positions, cache)
+        return self._choose(self._decoder(tokens, positions, cache))
 
 
 def _lists(choices: list[Tensor]) -> list[list[int]]:

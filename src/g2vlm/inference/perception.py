@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import torch
 
 from g2vlm.errors import InputError
+from g2vlm.inference.decoding import Decoder
 from g2vlm.inference.generation import Continuation, Generator
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.sampling import Sampling
 from g2vlm.inference.timing import Stopwatch
-from g2vlm.inference.writers import Writer
 from g2vlm.model.cache import KeyValueCache
 from g2vlm.scene.scene import Scene
 
@@ -30,14 +30,14 @@ class Answer:
     finished: bool
     """Whether the model ended the answer itself, rather than the limit."""
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds: `prefill_s` reading the question, `decode_s` writing the answer; of the whole batch if any."""
+    """Seconds: `prefill_s` reading the question, `decode_s` decoding the answer; of the whole batch."""
 
     def __str__(self) -> str:
         return self.text
 
 
 @dataclass(frozen=True)
-class Memory:
+class PerceivedPhotos:
     """Keys and values of what was perceived, and the first position after it."""
 
     cache: KeyValueCache
@@ -53,16 +53,16 @@ class Perception:
 
     def __init__(
         self,
-        writer: Writer,
+        decoder: Decoder,
         prompts: PromptBuilder,
         scene: Scene,
-        memory: Memory,
+        memory: PerceivedPhotos,
         timings: dict[str, float],
     ) -> None:
         self.scene = scene
         self.timings = timings
-        self._writer = writer
-        self._network = writer.network
+        self._decoder = decoder
+        self._network = decoder.network
         self._prompts = prompts
         self._cache = memory.cache
         self._photos = (memory.cache.length, memory.next_position)
@@ -160,7 +160,7 @@ class Perception:
         self._cache.move_to("cpu")
 
     def _generator(self, sampling: Sampling) -> Generator:
-        return Generator(self._writer, sampling, self._prompts.end_token)
+        return Generator(self._decoder, sampling, self._prompts.end_token)
 
     def _keep(self, num_tokens: int) -> None:
         self._length += num_tokens

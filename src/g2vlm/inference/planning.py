@@ -14,7 +14,7 @@ FRAME_TOKENS = 2
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
+class CachePlan:
     """Size of the memory that answers questions about some views."""
 
     num_views: int
@@ -33,7 +33,7 @@ def plan_memory(
     image_size: tuple[int, int, int],
     num_text_tokens: int,
     dtype: torch.dtype,
-) -> MemoryPlan:
+) -> CachePlan:
     """Count the tokens and bytes of a perception.
 
     Args:
@@ -49,10 +49,10 @@ def plan_memory(
     rows, columns = processed_size(preparation.side, preparation.side, preparation)
     semantic = rows * columns // (preparation.patch * preparation.merge) ** 2
     tokens = views * (geometric + semantic + 2 * FRAME_TOKENS) + num_text_tokens
-    return MemoryPlan(views, tokens, CacheShape.of(config.mixture).num_bytes(tokens, dtype))
+    return CachePlan(views, tokens, CacheShape.of(config.mixture).num_bytes(tokens, dtype))
 
 
-def require_memory(plan: MemoryPlan, limit: int | None) -> None:
+def require_memory(plan: CachePlan, limit: int | None) -> None:
     """Refuse a plan that exceeds a limit in bytes.
 
     Raises:

@@ -4,7 +4,7 @@ An integer product on a CPU with AMX or VNNI is many times as fast as one in flo
 float32 numbers is held by two int8 planes, a coarse one and one for what the coarse one leaves over, to one
 part in 32,000 of its largest entry: finer than the TF32 products that GPUs use for float32. So
 
-- *int8 weights*: the weight has one plane, the activations two. Writing one token is bound by reading the
+- *int8 weights*: the weight has one plane, the activations two. Decoding one token is bound by reading the
   semantic expert and the language head from memory, and one byte a weight nearly doubles the speed.
 - *fifteen-bit weights*: the weight has two planes as well (three products; fine times fine is negligible).
   The decoders of the geometry heads, which the precision policy keeps in float32, run faster that way.

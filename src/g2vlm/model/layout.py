@@ -38,7 +38,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Placement:
+class BlockPlacement:
     """Where one block lies in both streams and in the key order."""
 
     block: Block
@@ -81,12 +81,12 @@ class Layout:
         """Tokens of both streams."""
         return sum(block.num_tokens for block in self.blocks)
 
-    def placements(self) -> Iterator[Placement]:
+    def placements(self) -> Iterator[BlockPlacement]:
         """Yield the blocks in order with their ranges."""
         semantic = geometric = 0
         for block in self.blocks:
             s_end, g_end = semantic + block.num_semantic, geometric + block.num_geometric
-            yield Placement(block, slice(semantic, s_end), slice(geometric, g_end), s_end + g_end)
+            yield BlockPlacement(block, slice(semantic, s_end), slice(geometric, g_end), s_end + g_end)
             semantic, geometric = s_end, g_end
 
 

@@ -23,7 +23,7 @@ from g2vlm.model.layers import (
     accumulate,
     per_token_chunks,
 )
-from g2vlm.model.layout import Layout, Placement, Streams
+from g2vlm.model.layout import BlockPlacement, Layout, Streams
 from g2vlm.model.rotary import Rotation, multimodal_rotation, rotate_halves
 
 GEOMETRIC_SCALE_INIT = 0.01
@@ -171,7 +171,7 @@ class MixtureLayer(nn.Module):
             outputs[1].append(merged[:, place.block.num_semantic :])
         return Streams(*(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in outputs))
 
-    def _read(self, memory: PassMemory | KeyValueCache, queries: Tensor, place: Placement) -> Tensor:
+    def _read(self, memory: PassMemory | KeyValueCache, queries: Tensor, place: BlockPlacement) -> Tensor:
         block = place.block
         if not block.num_hidden:
             return memory.attend(self.index, queries, place.end, causal=block.causal)
@@ -236,7 +236,7 @@ class Mixture(nn.Module):
         """Rotary angles of tokens at (t, h, w) positions."""
         return multimodal_rotation(positions, self.config.rope_sections, self.config.rope_theta)
 
-    def write(
+    def decode(
         self,
         x: Float[Tensor, "batch 1 channels"],
         rotation: Rotation,

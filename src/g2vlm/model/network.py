@@ -206,7 +206,7 @@ class G2VLM(nn.Module):
         rotation: Rotation = self._need(Part.MIXTURE).rotation_of(positions[:, None, None].expand(-1, 3, 1))  # type: ignore[operator]
         return rotation
 
-    def write(
+    def decode(
         self, token_ids: Int[Tensor, " batch"], rotation: Rotation, memory: KeyValueCache | StepMemory
     ) -> Float[Tensor, "batch vocabulary"]:
         """Read one more text token of each row: the logits of the next, as `forward` gives them.
@@ -216,7 +216,7 @@ class G2VLM(nn.Module):
             rotation: `text_rotation` of their positions.
             memory: what was read before, with room for one more; see `Mixture.write`.
         """
-        hidden = self._need(Part.MIXTURE).write(self.embed_text(token_ids)[:, None], rotation, memory)  # type: ignore[operator]
+        hidden = self._need(Part.MIXTURE).decode(self.embed_text(token_ids)[:, None], rotation, memory)  # type: ignore[operator]
         logits: Tensor = self._need(Part.LANGUAGE_HEAD)(hidden[:, 0])
         return logits
 

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from g2vlm.model.network import G2VLM
-from g2vlm.training.recipe import LoraSettings
-from g2vlm.training.stages import Group, group_of
+from g2vlm.training.recipes.recipe import LoraSettings
+from g2vlm.training.recipes.stages import Group, group_of
 
 ADAPTED = ("qkv", "out", "mlp.gate_up", "mlp.down")
 """Linear maps of an expert's layer that get an update."""

@@ -68,7 +68,7 @@ class GeometryTarget:
 
 
 @dataclass(frozen=True, eq=False)
-class GeometryPrediction:
+class PredictedGeometry:
     """What the heads returned for a batch of samples."""
 
     points_camera: Float[Tensor, "batch views height width 3"]
@@ -237,7 +237,7 @@ def camera_loss(
 
 
 def geometry_loss(
-    prediction: GeometryPrediction,
+    prediction: PredictedGeometry,
     target: GeometryTarget,
     weights: GeometryLossWeights | None = None,
     has_exact_depth: Bool[Tensor, " batch"] | None = None,
@@ -257,7 +257,7 @@ def geometry_loss(
 
 
 def _geometry_loss(
-    prediction: GeometryPrediction,
+    prediction: PredictedGeometry,
     target: GeometryTarget,
     weights: GeometryLossWeights,
     has_exact_depth: Tensor | None,

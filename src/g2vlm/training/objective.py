@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from g2vlm.model.network import GeometryPrediction, Outputs, Wants
 from g2vlm.training import losses
-from g2vlm.training.batches import AnswerTargets, TrainingBatch
-from g2vlm.training.guides import AttentionGuides
+from g2vlm.training.guidance.guides import AttentionGuides
 from g2vlm.training.losses import GeometryLossWeights
+from g2vlm.training.sources.batches import AnswerTargets, TrainingBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,23 +67,23 @@ def batch_loss(
     return BatchLoss(total, {"loss": total.detach(), **terms})
 
 
-def as_loss_input(prediction: GeometryPrediction) -> losses.GeometryPrediction:
+def as_loss_input(prediction: GeometryPrediction) -> losses.PredictedGeometry:
     """The network's prediction as the losses take it."""
-    return losses.GeometryPrediction(
+    return losses.PredictedGeometry(
         prediction.points_camera, prediction.points_global, prediction.T_world_camera
     )
 
 
 def _thinned(
-    prediction: losses.GeometryPrediction, target: losses.GeometryTarget, stride: int
-) -> tuple[losses.GeometryPrediction, losses.GeometryTarget]:
+    prediction: losses.PredictedGeometry, target: losses.GeometryTarget, stride: int
+) -> tuple[losses.PredictedGeometry, losses.GeometryTarget]:
     """Both at every `stride`-th pixel, starting half a stride inside."""
     if stride == 1:
         return prediction, target
     kept = (slice(None), slice(None), slice(stride // 2, None, stride), slice(stride // 2, None, stride))
     points = prediction.points_global
     return (
-        losses.GeometryPrediction(
+        losses.PredictedGeometry(
             prediction.points_camera[kept],
             None if points is None else points[kept],
             prediction.T_world_camera,

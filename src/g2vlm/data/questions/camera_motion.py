@@ -6,11 +6,11 @@ import numpy as np
 
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import (
-    Place,
     Quantity,
     Question,
     QuestionFamily,
     Reference,
+    SeenAt,
     Topic,
     choice_question,
     quantity_question,
@@ -35,7 +35,7 @@ def camera_translation(seen: Observations, draws: Draws) -> Question | None:
     ahead = f"{abs(z):.1f} m {'backward' if z < 0 else 'forward'}"
     moved = f" the camera moved {sideways} and {ahead}"
     measured = f"From view 1 to view 2{moved}."
-    references = (*whole_views(pair), Reference("view 2", (Place(pair[1]),), moved))
+    references = (*whole_views(pair), Reference("view 2", (SeenAt(pair[1]),), moved))
     topic = Topic(QuestionFamily.CAMERA_TRANSLATION, pair, needs_multiple_views=True, references=references)
     if draws.chance(0.4):
         quantity = Quantity(length, "metres", (0.1, 4.0), decimals=2 if length < 1 else 1)
@@ -79,7 +79,7 @@ def camera_rotation(seen: Observations, draws: Draws) -> Question | None:
     correct, wrong = ("left", "right") if turn < 0 else ("right", "left")
     turned = f" the camera turned {quantity.written()} degrees to the {correct}"
     measured = f"From view 1 to view 2{turned}."
-    references = (*whole_views(pair), Reference("view 2", (Place(pair[1]),), turned))
+    references = (*whole_views(pair), Reference("view 2", (SeenAt(pair[1]),), turned))
     topic = Topic(QuestionFamily.CAMERA_ROTATION, pair, needs_multiple_views=True, references=references)
     if draws.chance(0.4):
         stem = draws.choice(

@@ -13,11 +13,11 @@ from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import (
     Marker,
     MarkerColour,
-    Place,
     Quantity,
     Question,
     QuestionFamily,
     Reference,
+    SeenAt,
     Topic,
     at_marker,
     choice_question,
@@ -147,9 +147,9 @@ def _listed_on(
     return items, tuple(references)
 
 
-def seen_in(views: Sequence[int], thing: SceneObject) -> tuple[Place, ...]:
+def seen_in(views: Sequence[int], thing: SceneObject) -> tuple[SeenAt, ...]:
     """An object as a place in some views."""
-    return tuple(Place(view, instance=thing.instance) for view in views)
+    return tuple(SeenAt(view, instance=thing.instance) for view in views)
 
 
 def object_distance(seen: Observations, draws: Draws) -> Question | None:

@@ -83,7 +83,7 @@ class Marker:
 
 
 @dataclass(frozen=True)
-class Place:
+class SeenAt:
     """A part of a view; with neither of the two below, all of it."""
 
     view: int
@@ -100,7 +100,7 @@ class Reference:
 
     name: str
     """Words of the question or of its reasoning, wherever they stand, such as "red chair" or "view 2"."""
-    places: tuple[Place, ...]
+    places: tuple[SeenAt, ...]
     """Where it is seen."""
     value: str = ""
     """What follows the name where the reasoning states something measured there, such as " is 2.4 m away":
@@ -146,7 +146,7 @@ class Topic:
     markers: tuple[Marker, ...] = ()
     needs_multiple_views: bool = False
     references: tuple[Reference, ...] = ()
-    shows_answer: tuple[Place, ...] = ()
+    shows_answer: tuple[SeenAt, ...] = ()
     """Where the right choice can be read off, if it can."""
     decides: str = ""
     """As `Question.decides`."""
@@ -227,9 +227,9 @@ def renumbered(question: Question) -> Question:
     )
 
 
-def at_marker(marker: Marker) -> tuple[Place, ...]:
+def at_marker(marker: Marker) -> tuple[SeenAt, ...]:
     """The place of a dot."""
-    return (Place(marker.view, pixel=(marker.u, marker.v)),)
+    return (SeenAt(marker.view, pixel=(marker.u, marker.v)),)
 
 
 _RATIOS = (1.35, 1.7)

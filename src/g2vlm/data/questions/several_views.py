@@ -10,11 +10,11 @@ from g2vlm.data.questions.one_view import log_uniform, nearest_to, on_plan, seen
 from g2vlm.data.questions.question import (
     AnswerKind,
     MarkerColour,
-    Place,
     Quantity,
     Question,
     QuestionFamily,
     Reference,
+    SeenAt,
     Topic,
     at_marker,
     choice_question,
@@ -39,7 +39,7 @@ def _all_views(seen: Observations) -> tuple[int, ...]:
 
 def whole_views(views: Sequence[int]) -> tuple[Reference, ...]:
     """All of each view, named as a question about these views counts them: from "view 1" on."""
-    return tuple(Reference(f"view {k}", (Place(view),)) for k, view in enumerate(views, start=1))
+    return tuple(Reference(f"view {k}", (SeenAt(view),)) for k, view in enumerate(views, start=1))
 
 
 def _things(seen: Observations, things: Sequence[SceneObject]) -> tuple[Reference, ...]:
@@ -156,7 +156,7 @@ def which_view(seen: Observations, draws: Draws) -> Question | None:
         places = seen_in(showing, thing)
         # Behind the name of the object, "view 2" is the search for it in view 2.
         searched = (
-            Reference(f"view {k}", places if view == showing[0] else (Place(view),))
+            Reference(f"view {k}", places if view == showing[0] else (SeenAt(view),))
             for k, view in enumerate(views, start=1)
         )
         topic = Topic(
@@ -320,7 +320,7 @@ def cross_view_position(seen: Observations, draws: Draws) -> Question | None:
         side = f" is {degrees} degrees to the {correct}"
         measured = f"The {thing.label}{side} of the direction of view {view + 1}."
         references = (
-            Reference(f"view {view + 1}", (Place(view),)),
+            Reference(f"view {view + 1}", (SeenAt(view),)),
             Reference(thing.label, seen_in(seen.views_showing(thing), thing), side),
         )
         topic = Topic(

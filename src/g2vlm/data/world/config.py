@@ -1,6 +1,7 @@
 """How varied the synthetic world is: the knobs of a curriculum."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from g2vlm.errors import InputError
 
@@ -108,3 +109,17 @@ def easy_world() -> WorldConfig:
 def full_world() -> WorldConfig:
     """The whole variation; validation and test figures are reported on it."""
     return WorldConfig()
+
+
+class World(Enum):
+    """Which variation the rooms are drawn from."""
+
+    EASY = "easy"
+    """The first part of the curriculum: one field of view, small baselines, no roll."""
+    FULL = "full"
+    """The whole variation; figures are reported on it."""
+
+    @property
+    def config(self) -> WorldConfig:
+        """The ranges."""
+        return easy_world() if self is World.EASY else full_world()

@@ -30,7 +30,7 @@ class Finish(Enum):
     LEAVES = 5
 
 
-class Place(Enum):
+class Support(Enum):
     """Where an object may stand."""
 
     WALL = "against a wall"
@@ -41,7 +41,7 @@ class Place(Enum):
 
 
 @dataclass(frozen=True)
-class Part:
+class SolidPart:
     """One primitive of an object."""
 
     shape: Shape
@@ -56,7 +56,7 @@ class Part:
 class Blueprint:
     """The parts of one object, and the height of a surface that can carry small objects (or None)."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[SolidPart, ...]
     top_m: float | None = None
 
 
@@ -65,23 +65,25 @@ Builder = Callable[[Draws, float], Blueprint]
 
 def _box(
     x: float, up: float, z: float, half: tuple[float, float, float], finish: Finish = Finish.COLOUR
-) -> Part:
-    return Part(Shape.BOX, (x, up, z), half, finish)
+) -> SolidPart:
+    return SolidPart(Shape.BOX, (x, up, z), half, finish)
 
 
 def _round(
     x: float, up: float, z: float, radius: float, half_up: float, finish: Finish = Finish.COLOUR
-) -> Part:
-    return Part(Shape.CYLINDER, (x, up, z), (radius, half_up, radius), finish)
+) -> SolidPart:
+    return SolidPart(Shape.CYLINDER, (x, up, z), (radius, half_up, radius), finish)
 
 
 def _ball(
     x: float, up: float, z: float, half: tuple[float, float, float], finish: Finish = Finish.COLOUR
-) -> Part:
-    return Part(Shape.ELLIPSOID, (x, up, z), half, finish)
+) -> SolidPart:
+    return SolidPart(Shape.ELLIPSOID, (x, up, z), half, finish)
 
 
-def _legs(half_x: float, half_z: float, height: float, radius: float, finish: Finish) -> tuple[Part, ...]:
+def _legs(
+    half_x: float, half_z: float, height: float, radius: float, finish: Finish
+) -> tuple[SolidPart, ...]:
     corners = ((-1, -1), (-1, 1), (1, -1), (1, 1))
     return tuple(
         _round(i * (half_x - radius), height / 2, k * (half_z - radius), radius, height / 2, finish)
@@ -226,7 +228,7 @@ def _plant(draws: Draws, s: float) -> Blueprint:
     for k in range(3):
         size = (0.15 + 0.1 * draws.unit()) * s
         spot = (draws.symmetric(0.14 * s), (0.6 + 0.17 * k) * s, draws.symmetric(0.14 * s))
-        parts.append(Part(Shape.ELLIPSOID, spot, (size, size * 0.8, size), Finish.LEAVES))
+        parts.append(SolidPart(Shape.ELLIPSOID, spot, (size, size * 0.8, size), Finish.LEAVES))
     return Blueprint(tuple(parts))
 
 
@@ -337,35 +339,35 @@ def _rug(draws: Draws, s: float) -> Blueprint:
     return Blueprint(parts)
 
 
-CATALOGUE: dict[str, tuple[Place, Builder]] = {
-    "table": (Place.FREE, _table),
-    "chair": (Place.FREE, _chair),
-    "stool": (Place.FREE, _stool),
-    "crate": (Place.FREE, _crate),
-    "plant": (Place.FREE, _plant),
-    "floor lamp": (Place.FREE, _floor_lamp),
-    "bin": (Place.FREE, _bin),
-    "desk": (Place.WALL, _desk),
-    "sofa": (Place.WALL, _sofa),
-    "bed": (Place.WALL, _bed),
-    "bookshelf": (Place.WALL, _shelf),
-    "cabinet": (Place.WALL, _cabinet),
-    "wardrobe": (Place.WALL, _wardrobe),
-    "television": (Place.WALL, _television),
-    "ball": (Place.TOP, _ball_object),
-    "box": (Place.TOP, _box_object),
-    "vase": (Place.TOP, _vase),
-    "mug": (Place.TOP, _mug),
-    "book stack": (Place.TOP, _books),
-    "table lamp": (Place.TOP, _table_lamp),
-    "poster": (Place.HUNG, _poster),
-    "window": (Place.HUNG, _window),
-    "door": (Place.HUNG, _door),
-    "rug": (Place.FLAT, _rug),
+CATALOGUE: dict[str, tuple[Support, Builder]] = {
+    "table": (Support.FREE, _table),
+    "chair": (Support.FREE, _chair),
+    "stool": (Support.FREE, _stool),
+    "crate": (Support.FREE, _crate),
+    "plant": (Support.FREE, _plant),
+    "floor lamp": (Support.FREE, _floor_lamp),
+    "bin": (Support.FREE, _bin),
+    "desk": (Support.WALL, _desk),
+    "sofa": (Support.WALL, _sofa),
+    "bed": (Support.WALL, _bed),
+    "bookshelf": (Support.WALL, _shelf),
+    "cabinet": (Support.WALL, _cabinet),
+    "wardrobe": (Support.WALL, _wardrobe),
+    "television": (Support.WALL, _television),
+    "ball": (Support.TOP, _ball_object),
+    "box": (Support.TOP, _box_object),
+    "vase": (Support.TOP, _vase),
+    "mug": (Support.TOP, _mug),
+    "book stack": (Support.TOP, _books),
+    "table lamp": (Support.TOP, _table_lamp),
+    "poster": (Support.HUNG, _poster),
+    "window": (Support.HUNG, _window),
+    "door": (Support.HUNG, _door),
+    "rug": (Support.FLAT, _rug),
 }
 """Every noun of the world, where it stands and how it is built."""
 
 
-def nouns_of(*places: Place) -> tuple[str, ...]:
+def nouns_of(*places: Support) -> tuple[str, ...]:
     """The nouns that stand in one of the places."""
     return tuple(noun for noun, (place, _) in CATALOGUE.items() if place in places)

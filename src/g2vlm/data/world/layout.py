@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from g2vlm.data.world.config import WorldConfig
 from g2vlm.data.world.draws import Draws
-from g2vlm.data.world.furniture import CATALOGUE, Blueprint, Finish, Part, Place, nouns_of
+from g2vlm.data.world.furniture import CATALOGUE, Blueprint, Finish, SolidPart, Support, nouns_of
 from g2vlm.data.world.palette import (
     COLOURS,
     METAL,
@@ -48,7 +48,7 @@ class SceneObject:
     """Half sizes of the enclosing box along its own right, vertical and forward axes."""
     yaw_rad: float
     """Heading of the box about the vertical (world y): its forward axis is (sin, 0, cos)."""
-    place: Place
+    place: Support
 
     @property
     def label(self) -> str:
@@ -106,7 +106,7 @@ class _Surface:
     half_z: float
 
 
-def _extent(parts: tuple[Part, ...]) -> tuple[list[float], list[float]]:
+def _extent(parts: tuple[SolidPart, ...]) -> tuple[list[float], list[float]]:
     low = [min(part.centre[k] - part.half[k] for part in parts) for k in range(3)]
     high = [max(part.centre[k] + part.half[k] for part in parts) for k in range(3)]
     return low, high
@@ -146,11 +146,11 @@ class _Builder:
         place, build = CATALOGUE[noun]
         blueprint = build(self.draws, self.draws.uniform(self.config.object_scale))
         finders = {
-            Place.WALL: self._against_wall,
-            Place.FREE: self._on_floor,
-            Place.FLAT: self._on_floor,
-            Place.TOP: self._on_top,
-            Place.HUNG: self._on_wall,
+            Support.WALL: self._against_wall,
+            Support.FREE: self._on_floor,
+            Support.FLAT: self._on_floor,
+            Support.TOP: self._on_top,
+            Support.HUNG: self._on_wall,
         }
         spot = finders[place](noun, blueprint)
         if spot is not None:
@@ -191,7 +191,7 @@ class _Builder:
     def _on_floor(self, noun: str, blueprint: Blueprint) -> _Spot | None:
         low, high = _extent(blueprint.parts)
         reach_x, reach_z = max(-low[0], high[0]), max(-low[2], high[2])
-        flat = CATALOGUE[noun][0] is Place.FLAT
+        flat = CATALOGUE[noun][0] is Support.FLAT
         for _ in range(_TRIES):
             yaw = self.draws.symmetric(math.pi)
             cos, sin = abs(math.cos(yaw)), abs(math.sin(yaw))
@@ -253,7 +253,7 @@ class _Builder:
             return _Spot(x, up, z, _WALL_HEADINGS[wall])
         return None
 
-    def _commit(self, noun: str, place: Place, blueprint: Blueprint, spot: _Spot) -> None:
+    def _commit(self, noun: str, place: Support, blueprint: Blueprint, spot: _Spot) -> None:
         colour = self.draws.choice(tuple(COLOURS))
         for _ in range(3):
             if f"{colour} {noun}" not in self.labels:
@@ -276,11 +276,11 @@ class _Builder:
             top = _Spot(spot.x, spot.up + blueprint.top_m, spot.z, spot.yaw)
             self.surfaces.append(_Surface(top, half[0] * 0.9, half[2] * 0.9))
 
-    def _materials(self, colour: tuple[float, float, float], place: Place) -> dict[Finish, Material]:
+    def _materials(self, colour: tuple[float, float, float], place: Support) -> dict[Finish, Material]:
         draws, contrast = self.draws, self.contrast()
         other = draws.choice(tuple(COLOURS.values()))
         # Small things need smaller features to be matched at all.
-        fine = self.scale() * (3.5 if place is Place.TOP else 2.0)
+        fine = self.scale() * (3.5 if place is Support.TOP else 2.0)
         clouds = (TextureStyle.CLOUDS,)
         sky = make_material(draws, SKY, clouds, fine * 0.5, contrast * 0.5, glow=0.8)
         lit = object_material(draws, (0.95, 0.85, 0.6), fine, contrast * 0.4, glow=0.7)
@@ -288,8 +288,8 @@ class _Builder:
             Finish.COLOUR: object_material(draws, colour, fine, contrast * 0.7),
             Finish.WOOD: wood_material(draws, fine, contrast),
             Finish.METAL: make_material(draws, METAL, clouds, fine, contrast * 0.5),
-            Finish.PICTURE: picture_material(draws, colour if place is Place.FLAT else other, fine * 0.8),
-            Finish.GLOW: sky if place is Place.HUNG else lit,
+            Finish.PICTURE: picture_material(draws, colour if place is Support.FLAT else other, fine * 0.8),
+            Finish.GLOW: sky if place is Support.HUNG else lit,
             Finish.LEAVES: make_material(
                 draws, (0.10, 0.32, 0.08), (TextureStyle.SPOTS, TextureStyle.MOSAIC), fine, contrast
             ),
@@ -331,17 +331,17 @@ def make_room(seed: int, config: WorldConfig) -> Room:
     shell, (lights, ambient) = builder.shell(), builder.lamps()
     num_wall = 1 + draws.integer(config.num_furniture) // 2
     num_free = max(1, draws.integer(config.num_furniture) // 2)
-    for noun in draws.shuffled(nouns_of(Place.WALL))[:num_wall]:
+    for noun in draws.shuffled(nouns_of(Support.WALL))[:num_wall]:
         builder.add(noun)
     # Nouns may repeat among these, so that there is something to count.
-    free = nouns_of(Place.FREE)
+    free = nouns_of(Support.FREE)
     favourite = draws.choice(free)
     for _ in range(num_free):
         builder.add(favourite if draws.chance(0.35) else draws.choice(free))
-    decor = nouns_of(Place.HUNG, Place.FLAT)
+    decor = nouns_of(Support.HUNG, Support.FLAT)
     for _ in range(draws.integer(config.num_decor)):
         builder.add(draws.choice(decor))
-    small = nouns_of(Place.TOP)
+    small = nouns_of(Support.TOP)
     favourite = draws.choice(small)
     for _ in range(draws.integer(config.num_small)):
         builder.add(favourite if draws.chance(0.35) else draws.choice(small))

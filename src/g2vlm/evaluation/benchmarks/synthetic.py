@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from g2vlm.data.questions.question import REASONING_REQUEST, AnswerKind, Marker,
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape, render_sample
-from g2vlm.data.world.config import WorldConfig, easy_world, full_world
+from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
 from g2vlm.evaluation.geometry import GeometryOptions, SceneTruth
 from g2vlm.evaluation.trials import Item, ItemGroup, Trial
@@ -26,20 +25,6 @@ from g2vlm.inputs.geometric import canvas_size
 VERSION = 2
 RENDER_ASPECT = (4, 3)
 """Width and height of the photos, before the height is rounded to whole patches."""
-
-
-class World(Enum):
-    """Which variation the rooms are drawn from."""
-
-    FULL = "full"
-    """The whole variation; figures are reported on it."""
-    EASY = "easy"
-    """The first part of the curriculum: one field of view, small baselines, no roll."""
-
-    @property
-    def config(self) -> WorldConfig:
-        """The ranges."""
-        return full_world() if self is World.FULL else easy_world()
 
 
 @dataclass(frozen=True)

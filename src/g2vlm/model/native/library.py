@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  (its OpenMP runtime must be in the process before the library asks for it)
 
-SOURCES = ("formats.h", "packed.h", "tiles.h", "products.h", "attention.h", "write.c")
+SOURCES = ("formats.h", "packed.h", "tiles.h", "products.h", "attention.h", "decode.c")
 COMPILERS = ("gcc", "cc", "clang")
 """Tried in turn where CC names none."""
 FLAGS = ("-std=c11", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")

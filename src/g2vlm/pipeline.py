@@ -1,0 +1,368 @@
+"""The model that a user holds."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from g2vlm.checkpoints.hub import choose_checkpoint
+from g2vlm.checkpoints.loading import (
+    CHAT_PARTS,
+    RECONSTRUCTION_PARTS,
+    extend_network,
+    load_network,
+    restore_replaced,
+)
+from g2vlm.checkpoints.saving import save_network
+from g2vlm.errors import OutputError
+from g2vlm.inference.assembly import assemble_scene
+from g2vlm.inference.choices import member_of
+from g2vlm.inference.decoding import DECODERS, Decoder, Decoding, choose_decoding
+from g2vlm.inference.perceiving import PhotoReader
+from g2vlm.inference.perception import PerceivedPhotos, Perception
+from g2vlm.inference.planning import CachePlan, plan_memory, require_memory
+from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.inference.selection import select_keys
+from g2vlm.inference.spilling import in_memory, on_disk
+from g2vlm.inference.timing import Stopwatch
+from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
+from g2vlm.inputs.photos import FrameChoice, PhotoSet, PhotoSource, load_photos
+from g2vlm.inputs.semantic import SemanticPreparation
+from g2vlm.inputs.spans import SYSTEM_PROMPT
+from g2vlm.inputs.text import TextTokenizer
+from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
+from g2vlm.model.key_selection import KeySelection
+from g2vlm.model.network import G2VLM, Wants
+from g2vlm.model.precision import Placement, choose_placement
+from g2vlm.model.quantization import Quantization, adapt_, is_replaced
+from g2vlm.scene.scene import Scene
+from g2vlm.scene.view import View
+from g2vlm.video.frames import FramePreparer, FrameSource, open_frames
+from g2vlm.video.long_video import (
+    LongVideo,
+    LongVideoOptions,
+    reconstruct_long_video,
+    settings_of,
+)
+from g2vlm.video.pieces import PieceFolder
+from g2vlm.video.reconstructor import NetworkReconstructor
+from g2vlm.video.stitching import StitchingProgress, no_progress
+from g2vlm.video.stream import StreamOptions, stream_views
+
+QUESTION_HEADROOM = 512
+"""Tokens of question and answer that a memory has room for from the start; it grows beyond."""
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+class Model:
+    """A loaded checkpoint: reconstructs scenes and perceives photos for questions.
+
+    Only what reconstruction needs is loaded at first; the first `perceive` adds the rest.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: G2VLM,
+        placement: Placement,
+        *,
+        view_attention: ViewAttention | None = None,
+        quantization: Quantization = Quantization.NONE,
+        decoding: Decoding = Decoding.PLAIN,
+    ) -> None:
+        self.folder = folder
+        self.placement = placement
+        self.network = network
+        self.quantization = quantization
+        self.decoding = decoding
+        self._decoder: Decoder | None = None
+        self.view_attention = view_attention or network.config.view_attention
+        self.tokenizer = TextTokenizer.from_folder(folder)
+        self.timings: dict[str, float] = {}
+        self._prompts = PromptBuilder(self.tokenizer, network.config, placement.device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        view_attention: ViewAttention | str | None = None,
+        quantization: Quantization | str = Quantization.NONE,
+        compiled: bool | None = None,
+        on_progress: Progress | None = None,
+    ) -> "Model":
+        """Load a checkpoint; see `opening.load`."""
+        view_attention = member_of(ViewAttention, view_attention, "view_attention")
+        quantization = member_of(Quantization, quantization, "quantization") or Quantization.NONE
+        placement = choose_placement(device, dtype)
+        decoding = choose_decoding(placement, compiled, quantization)
+        folder = choose_checkpoint(checkpoint).folder
+        watch = Stopwatch(placement.device)
+        with watch.measure("load_s"):
+            network = load_network(folder, placement, parts=RECONSTRUCTION_PARTS, on_progress=on_progress)
+            adapt_(network, placement, quantization, native=decoding is Decoding.NATIVE)
+        model = cls(
+            folder,
+            network,
+            placement,
+            view_attention=view_attention,
+            quantization=quantization,
+            decoding=decoding,
+        )
+        model.timings = dict(watch.seconds)
+        return model
+
+    @property
+    def config(self) -> G2VLMConfig:
+        """Sizes and rules of the network."""
+        return self.network.config
+
+    def reconstruct(
+        self,
+        source: PhotoSource,
+        *,
+        max_views: int | None = None,
+        fit: Fit = Fit.STRETCH,
+        frames: FrameChoice = FrameChoice(),
+        key_selection: KeySelection | None = None,
+        spill: str | Path | None = None,
+    ) -> Scene:
+        """Reconstruct the scene in photos or a video, with the released reconstruction prompt.
+
+        Args:
+            source: a folder, glob pattern, file, video, list of files, or images in memory.
+            max_views: at most so many views, spread evenly.
+            fit: how photos of other shapes are brought to the first one's.
+            frames: which frames of a video are used.
+            key_selection: read only some keys of other views: faster with many views, approximate.
+            spill: a folder where the scene's pixels and points go, view after view, instead of into memory;
+                for hundreds of views. Nothing is left there once the scene is dropped.
+
+        Returns:
+            The scene in the network's own frame and unit. Seconds of each step are left in `timings`.
+
+        Raises:
+            InputError: nothing usable in `source`.
+            OutputError: `spill` cannot be written.
+        """
+        watch = Stopwatch(self.placement.device)
+        allocate = None if spill is None else on_disk(spill)
+        photos, images = self._read(source, max_views, fit, frames, watch)
+        return self._reconstruct(
+            photos, images, watch, Wants(geometry=True, allocate=allocate), key_selection
+        )
+
+    @torch.inference_mode()
+    def _reconstruct(
+        self,
+        photos: PhotoSet,
+        images: GeometricImages,
+        watch: Stopwatch,
+        wants: Wants,
+        selection: KeySelection | None,
+    ) -> Scene:
+        with watch.measure("forward_s"):
+            prompt = self._prompts.reconstruction(images.pixels, self.view_attention)
+            memory = select_keys(prompt.inputs, selection)
+            geometry = self.network(prompt.inputs, wants, memory).geometry
+        with watch.measure("assemble_s"):
+            scene = assemble_scene(geometry, images, photos.photos, allocate=wants.allocate or in_memory)
+        self.timings = dict(watch.seconds)
+        return scene
+
+    def stream(
+        self,
+        source: FrameSource,
+        *,
+        window: int | None = None,
+        anchors: int = 1,
+        fit: Fit = Fit.STRETCH,
+        rate_hz: float | None = None,
+    ) -> Iterator[View]:
+        """Reconstruct a video, folder, camera or live pipe frame by frame: each view comes as it is ready.
+
+        Each view sees the earlier ones, whatever the model's own view attention is; see `stream_views`.
+
+        Args:
+            source: a video, a folder, the number of a camera, or any iterable of images.
+            window: how many of the latest views a new one sees, in constant memory; all if None.
+            anchors: first views that a window never forgets.
+            fit: how frames of other shapes are brought to the first one's.
+            rate_hz: frames per second taken from a video; every frame if None.
+
+        Raises:
+            InputError: nothing usable in `source`, or numbers out of range.
+        """
+        options = StreamOptions(window, anchors, fit, rate_hz)
+        return stream_views(self.network, self._prompts, self.placement, source, options)
+
+    def reconstruct_long(
+        self,
+        source: FrameSource,
+        folder: str | Path,
+        options: LongVideoOptions | None = None,
+        *,
+        fit: Fit = Fit.STRETCH,
+        rate_hz: float | None = None,
+        on_progress: StitchingProgress = no_progress,
+    ) -> LongVideo:
+        """Reconstruct a video of any length piece by piece and stitch the pieces, in constant memory.
+
+        Args:
+            source: a video, a folder, the number of a camera, or any iterable of images.
+            folder: where pieces are kept; the same call continues an interrupted one there.
+            options: windows, overlaps and loops.
+            fit: how frames of other shapes are brought to the first one's.
+            rate_hz: frames per second taken from a video; every frame if None.
+            on_progress: told about every step.
+
+        Raises:
+            InputError: nothing usable in `source`, or neighbouring pieces that cannot be aligned.
+            OutputError: `folder` holds another video or other settings, or cannot be written.
+        """
+        options = options or LongVideoOptions()
+        frames = open_frames(source, rate_hz=rate_hz)
+        settings = settings_of(
+            source,
+            options,
+            checkpoint=str(self.folder.resolve()),
+            precision=self.placement.precision.value,
+            view_attention=self.view_attention.value,
+            fit=fit.value,
+            rate_hz=rate_hz,
+        )
+        pieces = PieceFolder(Path(folder), settings)
+        prepare = FramePreparer(
+            width=self.config.image_width, patch=self.config.geometric_encoder.patch_size, fit=fit
+        )
+        reconstruct = NetworkReconstructor(self.network, self._prompts, self.view_attention)
+        return reconstruct_long_video(frames, reconstruct, prepare, pieces, options, on_progress)
+
+    def perceive(
+        self,
+        source: PhotoSource,
+        *,
+        max_views: int | None = None,
+        fit: Fit = Fit.STRETCH,
+        frames: FrameChoice = FrameChoice(),
+        max_memory_bytes: int | None = None,
+    ) -> Perception:
+        """Perceive photos or a video with the released chat prompt: geometry and memory from one pass.
+
+        Args:
+            source: as in `reconstruct`, like `max_views`, `fit` and `frames`.
+            max_views: at most so many views.
+            fit: how photos of other shapes are brought to the first one's.
+            frames: which frames of a video are used.
+            max_memory_bytes: refuse, before any work, a memory larger than this; see `memory_plan`.
+
+        Raises:
+            InputError: nothing usable in `source`, or the memory would be too large.
+        """
+        watch = Stopwatch(self.placement.device)
+        with watch.measure("load_s"):
+            self._require(CHAT_PARTS)
+        photos, images = self._read(source, max_views, fit, frames, watch)
+        height, width = images.pixels.shape[-2:]
+        plan = self.memory_plan(len(photos.photos), height, width)
+        require_memory(plan, max_memory_bytes)
+        return self._perceive(photos, images, plan, watch)
+
+    def memory_plan(self, num_views: int, height: int, width: int) -> CachePlan:
+        """Size of the memory of a perception of views of a given size in pixels after resizing."""
+        text = len(self.tokenizer.encode(SYSTEM_PROMPT)) + QUESTION_HEADROOM
+        dtype = self.placement.precision.dtype
+        size = (num_views, height, width)
+        return plan_memory(self.config, self._semantic_preparation(), size, text, dtype)
+
+    @torch.inference_mode()
+    def _perceive(
+        self, photos: PhotoSet, images: GeometricImages, plan: CachePlan, watch: Stopwatch
+    ) -> Perception:
+        with watch.measure("forward_s"):
+            cache = KeyValueCache(
+                CacheShape.of(self.config.mixture),
+                plan.num_tokens,
+                dtype=self.placement.precision.dtype,
+                device=self.placement.device,
+                growing=True,
+                cleared=DECODERS[self.decoding].needs_cleared,
+            )
+            reader = PhotoReader(
+                self.network, self._prompts, self._semantic_preparation(), self.view_attention
+            )
+            geometry, position = reader.read(photos, images, cache)
+        with watch.measure("assemble_s"):
+            scene = assemble_scene(geometry, images, photos.photos)
+        self.timings = dict(watch.seconds)
+        memory = PerceivedPhotos(cache, position)
+        return Perception(self.decoder(), self._prompts, scene, memory, self.timings)
+
+    def decoder(self) -> Decoder:
+        """What decodes answers, once the parts for that are loaded; kept, because compiling takes a while."""
+        if self._decoder is None or self._decoder.network is not self.network:
+            self._decoder = DECODERS[self.decoding](self.network)
+        return self._decoder
+
+    def _read(
+        self,
+        source: PhotoSource,
+        max_views: int | None,
+        fit: Fit,
+        frames: FrameChoice,
+        watch: Stopwatch,
+    ) -> tuple[PhotoSet, GeometricImages]:
+        with watch.measure("read_s"):
+            photos = load_photos(source, max_views=max_views, frames=frames)
+            images = prepare_geometric(
+                photos.photos,
+                width=self.config.image_width,
+                patch=self.config.geometric_encoder.patch_size,
+                fit=fit,
+            )
+        return photos, images
+
+    def _semantic_preparation(self) -> SemanticPreparation:
+        side = self.config.semantic_encoder.image_side
+        return SemanticPreparation.from_file(self.folder / "preprocessor_config.json", side=side)
+
+    def _require(self, parts: frozenset[Part]) -> None:
+        if not parts & self.config.parts <= self.network.parts:
+            self.network = extend_network(self.network, self.folder, self.placement, parts)
+            native = self.decoding is Decoding.NATIVE
+            adapt_(self.network, self.placement, self.quantization, native=native)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint folder in the released layout, with all parts and the tokenizer.
+
+        Raises:
+            OutputError: the folder cannot be written, or the model is quantized, other than packed.
+        """
+        if self.quantization not in (Quantization.NONE, Quantization.PACKED):
+            raise OutputError(
+                "Expected full weights to save, got a quantized model: load it without quantization."
+            )
+        self._require(self.config.parts)
+        network = self.network
+        if is_replaced(network):
+            network = restore_replaced(network, self.folder, self.placement)
+        save_network(network, Path(folder), tokenizer_from=self.folder)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Upload a complete checkpoint to the hub and return its address.
+
+        Raises:
+            DownloadError: the hub cannot be reached or refuses.
+        """
+        import tempfile
+
+        from g2vlm.checkpoints.download import push_folder
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_folder(Path(folder), repo_id, private=private)

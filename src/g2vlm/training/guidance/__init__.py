@@ -1,0 +1,1 @@
+"""Guided attention: where training tells some heads which tokens to look at."""

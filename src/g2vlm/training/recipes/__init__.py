@@ -1,0 +1,1 @@
+"""Recipes: what a training does, stage by stage, as plain data."""

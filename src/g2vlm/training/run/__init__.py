@@ -1,0 +1,1 @@
+"""Running a recipe: steps, states on disk, logs, several processes."""

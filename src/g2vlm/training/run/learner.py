@@ -1,0 +1,150 @@
+"""What learns: the network, its optimizers and its moving average, on one process or sharded over many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from g2vlm.checkpoints.saving import save_network
+from g2vlm.model.network import G2VLM
+from g2vlm.training.guidance.guides import AttentionGuides
+from g2vlm.training.lora import add_lora_, freeze_all_but_lora_, merged_lora
+from g2vlm.training.recipes.recipe import Recipe, SyntheticData
+from g2vlm.training.recipes.stages import freeze_
+from g2vlm.training.run.average import WeightAverage
+from g2vlm.training.run.compilation import compile_layers_
+from g2vlm.training.run.distributed import Processes, set_sharded_states, shard_, sharded_states, whole
+from g2vlm.training.run.optimizers import make_optimizers
+from g2vlm.training.run.schedule import cosine_with_warmup
+from g2vlm.training.run.setup import Start
+from g2vlm.training.run.states import random_state, set_random_state
+
+
+class Learner:
+    """A network being trained.
+
+    Args:
+        recipe: what is trained, and how.
+        start: the weights to begin with; the learner takes the network over.
+        device: where it runs.
+        processes: shards the weights where there are several.
+        compiled: compile the layers.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        start: Start,
+        device: torch.device,
+        processes: Processes,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self.recipe, self.start, self.processes = recipe, start, processes
+        self.network: G2VLM = start.network.train()
+        set_checkpointing_(self.network, recipe.checkpointing)
+        if recipe.lora is not None:
+            add_lora_(self.network, recipe.trained, recipe.lora, recipe.seed)
+            names = [name for name, _ in freeze_all_but_lora_(self.network)]
+        else:
+            names = [name for name, _ in freeze_(self.network, recipe.trained)]
+        self.network.to(device)
+        if processes.count > 1:
+            shard_(self.network, device)
+        if compiled:
+            compile_layers_(self.network)
+        matching = recipe.matching if recipe.stage.has_geometry else None
+        # Only the synthetic world knows what words speak of.
+        knows_words = recipe.stage.has_language and isinstance(recipe.data, SyntheticData)
+        pointing = recipe.pointing if knows_words else None
+        guided = matching is not None or pointing is not None
+        self.guides = AttentionGuides(self.network, matching, pointing) if guided else None
+        every = dict(self.network.named_parameters())
+        self.weights: dict[str, nn.Parameter] = {name: every[name] for name in names}
+        self.optimizers = make_optimizers(self.weights, recipe.optimisation, fused=processes.count == 1)
+        decay = recipe.optimisation.ema_decay
+        self.average = None if decay is None else WeightAverage(self.weights, decay)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of an optimisation step."""
+        settings = self.recipe.optimisation
+        factor = cosine_with_warmup(
+            step, warmup=settings.warmup, total=settings.steps, floor=settings.final_fraction
+        )
+        return settings.learning_rate * factor
+
+    def gradient_norm(self) -> Tensor:
+        """Norm of the whole gradient, which is clipped on the way."""
+        return whole(nn.utils.clip_grad_norm_(list(self.weights.values()), self.recipe.optimisation.clip))
+
+    def apply(self, step: int) -> None:
+        """Take the optimisation step and forget the gradient."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.weights, step)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the network has its averaged weights, where an average is kept."""
+        if self.average is None:
+            yield
+            return
+        self.average.swap(self.weights)
+        try:
+            yield
+        finally:
+            self.average.swap(self.weights)
+
+    def content(self) -> dict[str, Any]:
+        """Everything that a resumed run needs, as state dictionaries."""
+        if self.processes.count > 1:
+            network, moments = sharded_states(self.network, self.optimizers)
+        else:
+            network = self.network.state_dict()
+            moments = {str(i): optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)}
+        average = {} if self.average is None else self.average.state_dict()
+        return {"network": network, "optimizer": moments, "average": average, "random": random_state()}
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Take over what `content` gave."""
+        if self.processes.count > 1:
+            set_sharded_states(self.network, self.optimizers, (content["network"], content["optimizer"]))
+        else:
+            self.network.load_state_dict(content["network"])
+            for i, optimizer in enumerate(self.optimizers):
+                optimizer.load_state_dict(content["optimizer"][str(i)])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
+        set_random_state(content["random"])
+
+    def export(self, folder: Path, dtype: torch.dtype) -> None:
+        """Write the (averaged, merged) weights as a checkpoint folder; every process must call this."""
+        with self.averaged(), merged_lora(self.network) if self.recipe.lora else nullcontext():
+            network = self._gathered() if self.processes.count > 1 else self.network
+            if self.processes.is_first:
+                save_network(network, folder, tokenizer_from=self.start.tokenizer_folder, dtype=dtype)
+
+    def _gathered(self) -> G2VLM:
+        """A copy on the CPU of the first process; empty elsewhere."""
+        with torch.device("meta"):
+            copy = G2VLM(self.network.config, self.network.parts)
+        for name, weight in self.network.named_parameters():
+            values = whole(weight.detach())
+            if self.processes.is_first:
+                module, _, leaf = name.rpartition(".")
+                setattr(copy.get_submodule(module), leaf, nn.Parameter(values.cpu(), requires_grad=False))
+        return copy
+
+
+def set_checkpointing_(network: G2VLM, on: bool) -> None:
+    """Let every tower and decoder keep its activations, or recompute them in the backward pass."""
+    for module in network.modules():
+        if hasattr(module, "checkpointing"):
+            module.checkpointing = on  # type: ignore[assignment]

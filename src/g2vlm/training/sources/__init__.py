@@ -1,0 +1,1 @@
+"""Batches for training: from the synthetic world, from question files, from photos."""

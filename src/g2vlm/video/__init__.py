@@ -1,0 +1,1 @@
+"""Long sequences: streaming, overlapping pieces, loops, stitching."""

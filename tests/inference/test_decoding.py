@@ -1,0 +1,134 @@
+"""Native and compiled passes: the same choices as plain ones, and no new graph for every length."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import g2vlm
+from g2vlm.checkpoints.random import random_checkpoint
+from g2vlm.errors import DeviceError
+from g2vlm.inference.decoding import Decoder, Decoding, NativeDecoder, choose_decoding
+from g2vlm.model.native import library as native
+from g2vlm.model.native.library import has_fast_unpacking
+from g2vlm.model.native.linear import NativeLinear
+from g2vlm.model.precision import Placement, Precision
+from g2vlm.model.quantization import Quantization
+
+QUESTIONS = ("How far is the chair?", "Which of the two tables is nearer?", "What stands behind it?")
+
+
+def test_compiled_answers_are_those_of_plain_passes(tmp_path: Path) -> None:
+    program = [sys.executable, str(Path(__file__).with_name("compiled_answers.py")), str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["compiled"] == found["plain"]
+    assert min(len(ids) for rows in found["plain"] for ids in rows) > 2
+    # For one question and for several: one graph for the first size of memory, and one for all others.
+    assert found["graphs"] <= 4
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "int4"])
+def test_native_answers_are_those_of_plain_passes(tmp_path: Path, quantization: str) -> None:
+    folder, rng = random_checkpoint(tmp_path), np.random.default_rng(0)
+    model = g2vlm.load(folder, device="cpu", dtype="float32", quantization=quantization, compiled=True)
+    perception = model.perceive([rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)])
+    assert isinstance(model.decoder(), NativeDecoder)
+    native = [perception.ask(question, max_new_tokens=30).token_ids for question in QUESTIONS]
+    followed = perception.ask(QUESTIONS[0], max_new_tokens=30, remember=True).token_ids
+    followed += perception.ask(QUESTIONS[1], max_new_tokens=30).token_ids
+    perception.forget()
+    perception._decoder = Decoder(model.network)
+    assert native == [perception.ask(question, max_new_tokens=30).token_ids for question in QUESTIONS]
+    expected = perception.ask(QUESTIONS[0], max_new_tokens=30, remember=True).token_ids
+    assert followed == expected + perception.ask(QUESTIONS[1], max_new_tokens=30).token_ids
+    assert max(len(ids) for ids in native) > 4
+
+
+def test_native_passes_are_used_for_few_questions_and_not_for_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = g2vlm.load(random_checkpoint(tmp_path), device="cpu", dtype="float32")
+    assert model.decoding is Decoding.NATIVE
+    perception = model.perceive([np.zeros((48, 64, 3), dtype=np.uint8)])
+    rows: list[int] = []
+    plain = Decoder.__call__
+
+    def counted(self: Decoder, tokens: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        rows.append(len(tokens))
+        return plain(self, tokens, *rest)
+
+    monkeypatch.setattr(Decoder, "__call__", counted)
+    one = perception.ask(QUESTIONS[0], max_new_tokens=5)
+    assert not rows
+    perception._decoder._pass._max_rows = len(QUESTIONS)
+    several = perception.ask_many(QUESTIONS, max_new_tokens=5)
+    assert not rows
+    many = perception.ask_many([QUESTIONS[0], *QUESTIONS], max_new_tokens=5)
+    assert set(rows) == {len(QUESTIONS) + 1}
+    assert several[0].token_ids == many[0].token_ids == one.token_ids
+
+
+def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda, mps = (Placement(torch.device(name), Precision.FLOAT32) for name in ("cpu", "cuda", "mps"))
+    full, int8 = Quantization.NONE, Quantization.INT8
+    assert choose_decoding(cpu, None, full) is choose_decoding(cpu, True, full) is Decoding.NATIVE
+    assert choose_decoding(cpu, False, full) is choose_decoding(cuda, None, full) is Decoding.PLAIN
+    assert choose_decoding(cuda, True, full) is Decoding.GRAPH
+    with pytest.raises(DeviceError, match=r"Expected a CPU or a CUDA GPU .* got mps"):
+        choose_decoding(mps, True, full)
+    for fast in (True, False):
+        monkeypatch.setattr(decoders, "has_fast_integers", lambda fast=fast: fast)
+        assert choose_decoding(cpu, None, full) is choose_decoding(cpu, True, int8) is Decoding.NATIVE
+        assert choose_decoding(cpu, None, int8) is (Decoding.NATIVE if fast else Decoding.PLAIN)
+
+
+def test_packed_weights_need_a_machine_that_unpacks_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "has_fast_unpacking", lambda: True)
+    narrow, wide = (Placement(torch.device("cpu"), precision) for precision in reversed(Precision))
+    assert (narrow.precision, wide.precision) == (Precision.BFLOAT16, Precision.FLOAT32)
+    packed = Quantization.PACKED
+    assert choose_decoding(narrow, None, packed) is choose_decoding(narrow, True, packed) is Decoding.NATIVE
+    for placement, compiled, reason in (
+        (wide, None, "this is cpu in float32"),
+        (Placement(torch.device("cuda"), Precision.BFLOAT16), None, "this is cuda in bfloat16"),
+        (narrow, False, "compiled answers are off"),
+    ):
+        with pytest.raises(DeviceError, match=f"for packed weights, but {reason}: leave"):
+            choose_decoding(placement, compiled, packed)
+    monkeypatch.setattr(decoders, "has_fast_unpacking", lambda: False)
+    with pytest.raises(DeviceError, match=r"lacks instructions for it \(AVX-512 VBMI2\)"):
+        choose_decoding(narrow, None, packed)
+
+
+@pytest.mark.skipif(not has_fast_unpacking(), reason="this processor lacks AVX-512 VBMI2")
+def test_packed_answers_are_those_of_full_weights_and_can_be_saved(tmp_path: Path) -> None:
+    folder, rng = random_checkpoint(tmp_path / "random"), np.random.default_rng(0)
+    photo = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    answers = []
+    for quantization in ("none", "packed"):
+        model = g2vlm.load(folder, device="cpu", dtype="bfloat16", quantization=quantization)
+        perception = model.perceive([photo])
+        answers += [[perception.ask(question, max_new_tokens=8).token_ids[0] for question in QUESTIONS]]
+    # With random weights later tokens are near-ties, which the order of additions decides.
+    assert answers[0] == answers[1]
+    assert any(isinstance(layer, NativeLinear) for layer in model.network.mixture.modules())
+    model.save_pretrained(tmp_path / "saved")
+    again = g2vlm.load(tmp_path / "saved", device="cpu", dtype="bfloat16")
+    full = g2vlm.load(folder, device="cpu", dtype="bfloat16")
+    for key, value in full.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[key], value), key
+
+
+def test_without_a_compiler_passes_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = Placement(torch.device("cpu"), Precision.FLOAT32)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    native._library.cache_clear()
+    assert choose_decoding(cpu, None, Quantization.INT8) is Decoding.PLAIN
+    with pytest.raises(DeviceError, match=r"no-such-compiler .* was not found: install one"):
+        choose_decoding(cpu, True, Quantization.NONE)
