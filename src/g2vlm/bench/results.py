@@ -10,6 +10,7 @@ from typing import Any
 
 from g2vlm.bench.machine import Machine
 from g2vlm.errors import InputError
+from g2vlm.evaluation.results import Better
 
 SCHEMA_VERSION = 1
 MEGA, GIGA = 1e6, 1e9
