@@ -1,6 +1,7 @@
 """The model that a user holds."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from g2vlm.inference.planning import CachePlan, plan_memory, require_memory
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.selection import select_keys
 from g2vlm.inference.spilling import in_memory, on_disk
-from g2vlm.inference.timing import Stopwatch
+from g2vlm.inference.timing import Stopwatch, ThreadTimings
 from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
 from g2vlm.inputs.photos import FrameChoice, PhotoSet, PhotoSource, load_photos
 from g2vlm.inputs.semantic import SemanticPreparation
@@ -60,7 +61,8 @@ Progress = Callable[[int, int], None]
 class Model:
     """A loaded checkpoint: reconstructs scenes and perceives photos for questions.
 
-    Only what reconstruction needs is loaded at first; the first `perceive` adds the rest.
+    Only what reconstruction needs is loaded at first; the first `perceive` adds the rest. Several threads may
+    use one model at the same time; each gets what it would get alone.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class Model:
         self._decoder: Decoder | None = None
         self.view_attention = view_attention or network.config.view_attention
         self.tokenizer = TextTokenizer.from_folder(folder)
-        self.timings: dict[str, float] = {}
+        self._timings = ThreadTimings()
+        # Guards what changes after loading: the parts of the network, and what decodes with them.
+        self._parts_lock = threading.RLock()
         self._prompts = PromptBuilder(self.tokenizer, network.config, placement.device)
 
     @classmethod
@@ -114,8 +118,13 @@ class Model:
             quantization=quantization,
             decoding=decoding,
         )
-        model.timings = dict(watch.seconds)
+        model._timings.set_for_all(watch.seconds)
         return model
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """Seconds of each step of the last call in this thread; of loading, where there was none yet."""
+        return self._timings.get()
 
     @property
     def config(self) -> G2VLMConfig:
@@ -172,7 +181,7 @@ class Model:
             geometry = self.network(prompt.inputs, wants, memory).geometry
         with watch.measure("assemble_s"):
             scene = assemble_scene(geometry, images, photos.photos, allocate=wants.allocate or in_memory)
-        self.timings = dict(watch.seconds)
+        self._timings.set(watch.seconds)
         return scene
 
     def stream(
@@ -266,7 +275,7 @@ class Model:
         """
         watch = Stopwatch(self.placement.device)
         with watch.measure("load_s"):
-            self._require(CHAT_PARTS)
+            self.load_parts(CHAT_PARTS)
         photos, images = self._read(source, max_views, fit, frames, watch)
         height, width = images.pixels.shape[-2:]
         plan = self.memory_plan(len(photos.photos), height, width)
@@ -299,15 +308,16 @@ class Model:
             geometry, position = reader.read(photos, images, cache)
         with watch.measure("assemble_s"):
             scene = assemble_scene(geometry, images, photos.photos)
-        self.timings = dict(watch.seconds)
+        self._timings.set(watch.seconds)
         memory = PerceivedPhotos(cache, position)
-        return Perception(self.decoder(), self._prompts, scene, memory, self.timings)
+        return Perception(self.decoder(), self._prompts, scene, memory, dict(watch.seconds))
 
     def decoder(self) -> Decoder:
         """What decodes answers, once the parts for that are loaded; kept, because compiling takes a while."""
-        if self._decoder is None or self._decoder.network is not self.network:
-            self._decoder = DECODERS[self.decoding](self.network)
-        return self._decoder
+        with self._parts_lock:
+            if self._decoder is None or self._decoder.network is not self.network:
+                self._decoder = DECODERS[self.decoding](self.network)
+            return self._decoder
 
     def _read(
         self,
@@ -331,11 +341,16 @@ class Model:
         side = self.config.semantic_encoder.image_side
         return SemanticPreparation.from_file(self.folder / "preprocessor_config.json", side=side)
 
-    def _require(self, parts: frozenset[Part]) -> None:
-        if not parts & self.config.parts <= self.network.parts:
-            self.network = extend_network(self.network, self.folder, self.placement, parts)
+    def load_parts(self, parts: frozenset[Part]) -> None:
+        """Load the parts of the network that are still missing; other threads wait, or use what there is."""
+        with self._parts_lock:
+            if parts & self.config.parts <= self.network.parts:
+                return
+            network = extend_network(self.network, self.folder, self.placement, parts)
             native = self.decoding is Decoding.NATIVE
-            adapt_(self.network, self.placement, self.quantization, native=native)
+            adapt_(network, self.placement, self.quantization, native=native)
+            # Only now may others see it: before, its new parts are not what they will be.
+            self.network = network
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint folder in the released layout, with all parts and the tokenizer.
@@ -347,7 +362,7 @@ class Model:
             raise OutputError(
                 "Expected full weights to save, got a quantized model: load it without quantization."
             )
-        self._require(self.config.parts)
+        self.load_parts(self.config.parts)
         network = self.network
         if is_replaced(network):
             network = restore_replaced(network, self.folder, self.placement)

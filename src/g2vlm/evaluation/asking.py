@@ -7,7 +7,7 @@ from enum import Enum
 import torch
 from PIL import Image
 
-from g2vlm.checkpoints.loading import CHAT_PARTS, extend_network
+from g2vlm.checkpoints.loading import CHAT_PARTS
 from g2vlm.inference.decoding import Decoder
 from g2vlm.inference.generation import Continuation, Generator
 from g2vlm.inference.prompts import Prompt, PromptBuilder, layout_of, text_of
@@ -70,8 +70,7 @@ class Examiner:
     @torch.inference_mode()
     def _ask_without_geometry(self, photos: list[Image.Image], questions: Sequence[str]) -> tuple[str, ...]:
         model, placement = self.model, self.model.placement
-        if not CHAT_PARTS & model.config.parts <= model.network.parts:
-            model.network = extend_network(model.network, model.folder, placement, CHAT_PARTS)
+        model.load_parts(CHAT_PARTS)
         prompts = PromptBuilder(model.tokenizer, model.config, placement.device)
         beginning = self._beginning(photos, prompts)
         rows = [prompts.question_ids(question) for question in questions]

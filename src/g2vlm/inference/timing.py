@@ -1,7 +1,8 @@
 """Named durations of the steps of a job."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -34,3 +35,24 @@ class Stopwatch:
         if self.exact and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+class ThreadTimings:
+    """Seconds of the last job, kept for each thread by itself: jobs of other threads do not replace them."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._for_all: dict[str, float] = {}
+
+    def get(self) -> Mapping[str, float]:
+        """Those of this thread's last job, or those for all."""
+        found: dict[str, float] = getattr(self._own, "seconds", self._for_all)
+        return found
+
+    def set(self, seconds: Mapping[str, float]) -> None:
+        """Keep those of a job of this thread."""
+        self._own.seconds = dict(seconds)
+
+    def set_for_all(self, seconds: Mapping[str, float]) -> None:
+        """Keep those that every thread finds before its first job."""
+        self._for_all = dict(seconds)

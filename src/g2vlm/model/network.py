@@ -74,6 +74,8 @@ class Wants:
     allocate: Allocate | None = None
     """Where geometry goes, some views at a time, without gradients. By default, it stays on the network's
     device."""
+    descriptors: bool = False
+    """Also what each view of this pass looks like."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Outputs:
     """After each expert's final norm."""
     geometry: GeometryPrediction | None
     logits: Float[Tensor, "batch slots vocabulary"] | None
+    descriptors: Float[Tensor, "batch views channels"] | None = None
+    """Mean token of each view after the geometric encoder, float32: no position of a view has entered it."""
 
 
 class PointHead(nn.Module):
@@ -184,7 +188,8 @@ class G2VLM(nn.Module):
             wants: which results to compute.
             cache: what was read before; this pass sees it and is appended to it.
         """
-        streams = Streams(self._semantic_stream(inputs), self._geometric_stream(inputs))
+        views, descriptors = self._geometric_stream(inputs, wants)
+        streams = Streams(self._semantic_stream(inputs), views)
         hidden = self._need(Part.MIXTURE)(streams, inputs.layout, cache)
         geometry = logits = None
         if wants.geometry:
@@ -192,7 +197,7 @@ class G2VLM(nn.Module):
             geometry = self.decode_geometry(hidden.geometric, inputs.photographs, wants)
         if wants.logit_slots is not None:
             logits = self._need(Part.LANGUAGE_HEAD)(hidden.semantic[:, wants.logit_slots])
-        return Outputs(hidden, geometry, logits)
+        return Outputs(hidden, geometry, logits, descriptors)
 
     def embed_text(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch channels"]:
         """Embedded text tokens."""
@@ -228,20 +233,17 @@ class G2VLM(nn.Module):
         tokens = [encoder(part, images.rows, images.columns) for part in flat.split(max(step, 1))]
         return torch.cat(tokens).unflatten(0, images.patches.shape[:2]).flatten(1, 2)
 
-    def encode_geometric(self, photographs: Photographs) -> Float[Tensor, "batch tokens channels"]:
-        """Bridged geometric tokens of all views, one view after the other."""
-        bridge = self.bridge
-        assert bridge is not None
-        encoder = self._need(Part.GEOMETRIC_ENCODER)
-        tokens: Tensor = bridge(encoder(photographs.images, photographs.windows))
-        return tokens.flatten(1, 2)
-
-    def _geometric_stream(self, inputs: ModelInputs) -> Float[Tensor, "batch tokens channels"]:
+    def _geometric_stream(self, inputs: ModelInputs, wants: Wants) -> tuple[Tensor, Tensor | None]:
+        """Bridged tokens of all views, one view after the other, and the descriptors if they are wanted."""
         if inputs.photographs is None:
-            return torch.empty(
-                inputs.token_ids.shape[0], 0, self.config.mixture.width, device=inputs.token_ids.device
-            )
-        return self.encode_geometric(inputs.photographs)
+            ids = inputs.token_ids
+            return torch.empty(ids.shape[0], 0, self.config.mixture.width, device=ids.device), None
+        bridge, photographs = self.bridge, inputs.photographs
+        assert bridge is not None
+        patches = self._need(Part.GEOMETRIC_ENCODER)(photographs.images, photographs.windows)
+        descriptors = patches.float().mean(dim=2) if wants.descriptors else None
+        tokens: Tensor = bridge(patches)
+        return tokens.flatten(1, 2), descriptors
 
     def _semantic_stream(self, inputs: ModelInputs) -> Float[Tensor, "batch tokens channels"]:
         text = self.embed_text(inputs.token_ids)

@@ -1,13 +1,10 @@
 """What a long reconstruction is built from: something that reconstructs a few frames together."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from torch import Tensor
 
 from g2vlm.inference.assembly import assemble_scene
 from g2vlm.inference.prompts import PromptBuilder
@@ -48,24 +45,7 @@ class NetworkReconstructor:
     def __call__(self, photos: tuple[Photo, ...], images: GeometricImages) -> Reconstruction:
         """One pass of the network with the released reconstruction prompt."""
         prompt = self.prompts.reconstruction(images.pixels, self.view_attention)
-        with _pooled_tokens(self.network) as pooled:
-            geometry = self.network(prompt.inputs, Wants(geometry=True)).geometry
-        assert isinstance(geometry, GeometryPrediction)
-        scene = assemble_scene(geometry, images, photos)
-        return Reconstruction(scene.views, torch.cat(pooled, dim=1)[0].cpu().numpy())
-
-
-@contextmanager
-def _pooled_tokens(network: G2VLM) -> Iterator[list[Tensor]]:
-    """Collect mean tokens of the views that the geometric encoder reads, each (batch, views, channels)."""
-    encoder, pooled = network.geometric_encoder, []
-    assert encoder is not None
-
-    def keep(module: Any, inputs: Any, tokens: Tensor) -> None:
-        pooled.append(tokens.float().mean(dim=2))
-
-    handle = encoder.register_forward_hook(keep)
-    try:
-        yield pooled
-    finally:
-        handle.remove()
+        outputs = self.network(prompt.inputs, Wants(geometry=True, descriptors=True))
+        assert isinstance(outputs.geometry, GeometryPrediction)
+        scene = assemble_scene(outputs.geometry, images, photos)
+        return Reconstruction(scene.views, outputs.descriptors[0].cpu().numpy())
