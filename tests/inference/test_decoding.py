@@ -12,6 +12,7 @@ import torch
 import g2vlm
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import DeviceError
+from g2vlm.inference import decoding as decoders
 from g2vlm.inference.decoding import Decoder, Decoding, NativeDecoder, choose_decoding
 from g2vlm.model.native import library as native
 from g2vlm.model.native.library import has_fast_unpacking
