@@ -7,10 +7,11 @@ from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.cli.main import main
 from g2vlm.cli.train import NAMES
 from g2vlm.model.config import g2vlm_test
+from g2vlm.training.recipes.catalogue import RECIPES
 
 
 def test_names_in_the_help_are_the_recipes():
-    assert NAMES.split(", ") == list(recipes.RECIPES)
+    assert NAMES.split(", ") == list(RECIPES)
 
 
 def test_plan_prints_memory_and_starts_nothing(capsys, tmp_path, monkeypatch):
