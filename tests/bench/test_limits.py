@@ -68,7 +68,9 @@ def test_probes_run(step: Product | Attention) -> None:
     assert seconds > 0
 
 
-@pytest.mark.skipif(not int8_available(PLACEMENT), reason="this CPU build has no integer products")
+@pytest.mark.skipif(
+    not int8_available(PLACEMENT), reason="integer products are not here, not right or not faster"
+)
 def test_integer_products_are_a_way_to_float32() -> None:
     work = through_int8(Counter({PRODUCT: 2, HEAD: 5, ATTENTION: 1}))
     integer = Product(4, 8, 16, Format.INT8)

@@ -11,7 +11,7 @@ from g2vlm.model.integer import Int8Linear, IntegerLinear, integer_product_avail
 from g2vlm.model.native.linear import NativeLinear
 
 needs_onednn = pytest.mark.skipif(
-    not integer_product_available(), reason="torch without oneDNN's int8 product"
+    not integer_product_available(), reason="oneDNN's int8 product is not here, not right or not faster"
 )
 
 

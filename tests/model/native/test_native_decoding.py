@@ -169,26 +169,28 @@ def test_only_memories_of_one_sequence_in_the_same_format_fit():
 
 
 @pytest.mark.parametrize(
-    ("quantization", "most", "bit"),
+    ("quantization", "most"),
     [
-        (Quantization.NONE, MAX_ROWS, FAST_BFLOAT16),
-        (Quantization.PACKED, MAX_ROWS_BY_TILES, FAST_TILES),
-        (Quantization.INT8, MAX_ROWS_QUANTIZED, FAST_INTEGER),
+        (Quantization.NONE, ((FAST_BFLOAT16, MAX_ROWS),)),
+        # Packed weights without a matrix unit are multiplied as bfloat16 is.
+        (Quantization.PACKED, ((FAST_TILES, MAX_ROWS_BY_TILES), (FAST_BFLOAT16, MAX_ROWS))),
+        (Quantization.INT8, ((FAST_INTEGER, MAX_ROWS_QUANTIZED),)),
     ],
 )
 @torch.inference_mode()
-def test_rows_are_few_where_there_are_instructions_for_them(quantization, most, bit):
+def test_rows_are_few_where_there_are_instructions_for_them(quantization, most):
     network = network_of("small heads", Precision.BFLOAT16, quantization)
     one = KeyValueCache(CacheShape.of(network.config.mixture), 8, dtype=torch.bfloat16)
     for plain in (True, False):
         native = NativePass(network, plain=plain)
-        fast = load_library(plain=plain).g2vlm_features() & bit
+        features = load_library(plain=plain).g2vlm_features()
+        expected = next((rows for bit, rows in most if features & bit), 1)
         fitting = [
             rows
             for rows in range(1, 50)
             if native.fits(one.branch(rows, 4, torch.zeros(rows, dtype=torch.long)))
         ]
-        assert fitting == list(range(1, (most if fast else 1) + 1))
+        assert fitting == list(range(1, expected + 1))
 
 
 @torch.inference_mode()
