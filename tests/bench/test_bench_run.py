@@ -68,6 +68,7 @@ def test_memory_and_loading_in_processes_of_their_own(tmp_path: Path) -> None:
     figures = {figure.key: figure for figure in read_report(path).figures}
     assert set(figures) == {
         "load/seconds",
+        "load/again",
         "load/peak_memory",
         *(
             f"memory/{kind}/{what}"

@@ -27,7 +27,7 @@ from g2vlm.checkpoints.random import random_network
 from g2vlm.model.config import g2vlm_test
 from g2vlm.model.precision import choose_placement
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(sys.argv[2]))
 
 def anonymous() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -43,7 +43,8 @@ print(max(samples) - before, anonymous() - before, weights)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-def test_peak_anonymous_memory_is_the_weights_and_little_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 4])
+def test_peak_anonymous_memory_is_the_weights_and_little_more(tmp_path: Path, threads: int) -> None:
     config = G2VLMConfig(
         geometric_encoder=GeometricEncoderConfig(num_layers=1, width=64, num_heads=2, mlp_width=64),
         semantic_encoder=SemanticEncoderConfig(num_layers=1, width=64, num_heads=2, mlp_width=64),
@@ -55,7 +56,10 @@ def test_peak_anonymous_memory_is_the_weights_and_little_more(tmp_path: Path) ->
     folder = random_checkpoint(tmp_path, config)
     file_mib = (folder / "model.safetensors").stat().st_size / 2**20
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM, str(folder), str(threads)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     peak, after, weights = (float(number) for number in done.stdout.split())
     limit = 1.15 * weights + ALLOWANCE_MIB

@@ -1,7 +1,7 @@
 """Strict, memory-mapped loading of a checkpoint folder.
 
-Tensors are read from the mapped file and converted one by one into weights that are allocated once, so that
-the peak of anonymous memory is the weights themselves plus one tensor.
+Numbers are converted on their way from the mapped file into weights that are allocated once, so that the peak
+of anonymous memory is the weights themselves; see `filling`.
 """
 
 import json
@@ -15,10 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from g2vlm.checkpoints.files import WEIGHTS, read_config
+from g2vlm.checkpoints.filling import copy_all, pieces_of
 from g2vlm.checkpoints.names import KeyRow, table
 from g2vlm.errors import CheckpointError
 from g2vlm.model.config import G2VLMConfig, Part
 from g2vlm.model.network import G2VLM
+from g2vlm.model.outline import outline
 from g2vlm.model.precision import Placement
 from g2vlm.model.quantization import is_replaced
 
@@ -142,8 +144,7 @@ def inspect_keys(
         ignore: beginnings of released keys that may be missing from the file or left over in it.
     """
     beginnings = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    with torch.device("meta"):
-        ours = {name: tuple(p.shape) for name, p in G2VLM(config).named_parameters()}
+    ours = {name: tuple(p.shape) for name, p in outline(config).named_parameters()}
     expected: dict[str, tuple[int, ...]] = {}
     for row in table(config):
         expected.update(row.released_shapes(ours[row.ours]))
@@ -196,16 +197,14 @@ def load_network(
     report = inspect_keys(weights.shapes, config, ignore)
     if report:
         raise IncompleteCheckpointError(weights.path, report)
-    with torch.device("meta"):
-        network = G2VLM(config, parts)
+    network = outline(config, parts)
     _fill_parts(network, network.parts, weights, placement, on_progress)
     return network.eval().requires_grad_(False)
 
 
 def extend_network(network: G2VLM, folder: Path, placement: Placement, parts: frozenset[Part]) -> G2VLM:
     """Return a network that has `parts` as well, sharing the modules already loaded from `folder`."""
-    with torch.device("meta"):
-        extended = G2VLM(network.config, network.parts | parts)
+    extended = outline(network.config, network.parts | parts)
     for name, module in network.named_children():
         setattr(extended, name, module)
     _fill_parts(extended, extended.parts - network.parts, Weights.open(folder), placement, None)
@@ -215,8 +214,7 @@ def extend_network(network: G2VLM, folder: Path, placement: Placement, parts: fr
 def restore_replaced(network: G2VLM, folder: Path, placement: Placement) -> G2VLM:
     """Return a network whose parts with integer layers are loaded from `folder` again; others are shared."""
     replaced = {part for part in network.parts if is_replaced(getattr(network, part.value))}
-    with torch.device("meta"):
-        restored = G2VLM(network.config, network.parts)
+    restored = outline(network.config, network.parts)
     for name, module in network.named_children():
         if name not in {part.value for part in replaced}:
             setattr(restored, name, module)
@@ -235,21 +233,17 @@ def _fill_parts(
     absent = [key for row in rows for key in row.released if key not in weights.shapes]
     if absent:
         raise IncompleteCheckpointError(weights.path, KeyReport(missing=tuple(absent)))
-    for done, row in enumerate(rows):
-        _fill(network, row, weights, placement)
-        if on_progress is not None:
-            on_progress(done + 1, len(rows))
+    jobs = (pieces_of(*_sources_and_target(network, row, weights, placement)) for row in rows)
+    copy_all(jobs, lambda done: None if on_progress is None else on_progress(done, len(rows)))
 
 
-def _fill(network: nn.Module, row: KeyRow, weights: Weights, placement: Placement) -> None:
-    """Replace one parameter on the meta device by converted values."""
+def _sources_and_target(
+    network: nn.Module, row: KeyRow, weights: Weights, placement: Placement
+) -> tuple[list[Tensor], Tensor]:
+    """Replace one parameter on the meta device by an empty one; what fills it, and the place."""
     module_name, _, leaf = row.ours.rpartition(".")
     module = network.get_submodule(module_name)
     empty = getattr(module, leaf)
     values = torch.empty(empty.shape, dtype=placement.precision.dtype_of(row.ours), device=placement.device)
-    start = 0
-    for key in row.released:
-        source = weights.tensor(key).reshape(-1, *empty.shape[1:])
-        values[start : start + source.shape[0]].copy_(source)
-        start += source.shape[0]
     setattr(module, leaf, nn.Parameter(values, requires_grad=False))
+    return [weights.tensor(key) for key in row.released], values

@@ -13,6 +13,7 @@ from g2vlm.checkpoints.names import table
 from g2vlm.checkpoints.saving import StoredTensor, write_configs, write_safetensors
 from g2vlm.model.config import G2VLMConfig, Part, g2vlm_test
 from g2vlm.model.network import G2VLM
+from g2vlm.model.outline import outline
 from g2vlm.model.precision import Placement
 
 SPECIAL_TOKENS = (
@@ -54,8 +55,7 @@ def random_network(
     config: G2VLMConfig, placement: Placement, *, parts: frozenset[Part] | None = None, seed: int = 0
 ) -> G2VLM:
     """A network of pseudo-random weights, made tensor by tensor in the placement's precision."""
-    with torch.device("meta"):
-        network = G2VLM(config, parts)
+    network = outline(config, parts)
     for name, empty in list(network.named_parameters()):
         module_name, _, leaf = name.rpartition(".")
         values = random_weight(name, tuple(empty.shape), seed)
@@ -85,8 +85,7 @@ def random_checkpoint(
     """
     config = config or g2vlm_test()
     folder.mkdir(parents=True, exist_ok=True)
-    with torch.device("meta"):
-        shapes = {name: tuple(p.shape) for name, p in G2VLM(config).named_parameters()}
+    shapes = {name: tuple(p.shape) for name, p in outline(config).named_parameters()}
     tensors = []
     for row in table(config):
         for key, shape in row.released_shapes(shapes[row.ours]).items():

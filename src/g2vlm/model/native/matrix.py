@@ -189,10 +189,19 @@ def use_large_pages(tensor: Shaped[Tensor, "*any"]) -> None:
 
     Only a wish: nothing happens where the system does not know it.
     """
+    _advise(tensor, (MADV_HUGEPAGE, MADV_COLLAPSE))
+
+
+def want_large_pages(tensor: Shaped[Tensor, "*any"]) -> None:
+    """The same for a tensor that nothing was written to yet: it gets large pages as it is filled."""
+    _advise(tensor, (MADV_HUGEPAGE,))
+
+
+def _advise(tensor: Shaped[Tensor, "*any"], advices: tuple[int, ...]) -> None:
     num_bytes = tensor.numel() * tensor.element_size()
     if num_bytes < LARGE_BYTES or tensor.device.type != "cpu" or platform.system() != "Linux":
         return
     start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     size = tensor.data_ptr() + num_bytes - start
-    for advice in (MADV_HUGEPAGE, MADV_COLLAPSE):
+    for advice in advices:
         ctypes.CDLL(None).madvise(c_void_p(start), ctypes.c_size_t(size), advice)
