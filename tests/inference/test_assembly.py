@@ -1,5 +1,7 @@
 """From predictions to a scene."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
@@ -15,7 +17,10 @@ FOCAL = 90.0
 def photos(*, tall: bool = False) -> tuple[Photo, ...]:
     first = Image.new("RGB", (112, 56), (10, 200, 30))
     second = Image.new("RGB", (56, 112) if tall else (224, 112), (90, 0, 7))
-    return Photo(first, "first.png", None), Photo(second, "second.png", 1.5)
+    return (
+        Photo(first, "first.png", path=Path("/photos/first.png")),
+        Photo(second, "second.png", 1.5, path=Path("/walk.mp4"), frame_index=15),
+    )
 
 
 def prediction(views: int, height: int, width: int, *, logits: bool = False) -> GeometryPrediction:
@@ -35,6 +40,8 @@ def test_a_scene_names_its_views_and_recovers_their_cameras() -> None:
     scene = assemble_scene(prediction(2, 56, 112), images, photos())
     assert [view.name for view in scene.views] == ["first.png", "second.png"]
     assert [view.time_s for view in scene.views] == [None, 1.5]
+    assert [view.source_path for view in scene.views] == ["/photos/first.png", "/walk.mp4"]
+    assert [view.frame_index for view in scene.views] == [None, 15]
     assert [view.original_size for view in scene.views] == [(112, 56), (224, 112)]
     for view in scene.views:
         expected = [[FOCAL, 0, 55.5], [0, FOCAL, 27.5], [0, 0, 1]]

@@ -72,6 +72,20 @@ def test_any_names_can_be_compared(name: str) -> None:
     assert len(sorted([name, *others], key=natural_key)) == 7
 
 
+def test_photos_know_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [save(tmp_path / "a.png"), save(tmp_path / "b.png")]
+    monkeypatch.chdir(tmp_path)
+    for source in (tmp_path, ".", "*.png", files, ["a.png", "b.png"]):
+        photos = load_photos(source).photos
+        assert [photo.path for photo in photos] == files
+        assert all(photo.frame_index is None for photo in photos)
+    assert load_photos("a.png").photos[0].path == files[0]
+    assert load_photos(Image.new("RGB", (8, 8))).photos[0].path is None
+    video = load_photos(write_video(tmp_path / "walk.avi"), frames=FrameChoice(count=3))
+    assert [photo.frame_index for photo in video.photos] == list(video.frame_indices) == [0, 3, 5]
+    assert {photo.path for photo in video.photos} == {tmp_path / "walk.avi"}
+
+
 def test_folder_in_natural_order_without_hidden_and_system_files(tmp_path: Path) -> None:
     for number in (10, 2, 1):
         save(tmp_path / f"img{number}.jpg", 10 * number)

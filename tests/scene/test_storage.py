@@ -10,7 +10,7 @@ import pytest
 from g2vlm.errors import InputError, OutputError
 from g2vlm.scene.scale import Scale, ScaleKind
 from g2vlm.scene.scene import Scene
-from g2vlm.scene.storage import read_npz, write_npz
+from g2vlm.scene.storage import ORIGIN_KEYS, read_npz, write_npz
 from g2vlm.scene.view import View
 
 SHAPES = {
@@ -32,7 +32,8 @@ SHAPES = {
 def test_numpy_alone_reads_every_key_without_pickle(scene, tmp_path):
     scene.save(tmp_path / "room.npz")
     with np.load(tmp_path / "room.npz", allow_pickle=False) as file:
-        assert set(file) == {*SHAPES, "names", "scale", "scale_source", "format_version"}
+        rest = {"names", "source_path", "frame_index", "scale", "scale_source", "format_version"}
+        assert set(file) == {*SHAPES, *rest}
         for key, (shape, dtype) in SHAPES.items():
             assert (file[key].shape, file[key].dtype) == (shape, dtype), key
             expected = [getattr(view, key) for view in scene.views]
@@ -62,6 +63,16 @@ def test_a_scene_comes_back_as_it_was(scene, tmp_path):
     for original in (scene, metric):
         original.save(tmp_path / "ROOM.NPZ")
         assert_same(read_npz(tmp_path / "ROOM.NPZ"), original)
+
+
+def test_files_of_earlier_releases_lack_the_origin_of_pictures(scene, tmp_path):
+    views = (replace(scene.views[0], source_path="/photos/a.jpg", frame_index=7), *scene.views[1:])
+    with_origin = replace(scene, views=views)
+    write_npz(with_origin, tmp_path / "new.npz")
+    assert_same(read_npz(tmp_path / "new.npz"), with_origin)
+    with np.load(tmp_path / "new.npz") as file:
+        np.savez(tmp_path / "old.npz", **{key: file[key] for key in file if key not in ORIGIN_KEYS})
+    assert_same(read_npz(tmp_path / "old.npz"), scene)
 
 
 def test_the_same_scene_gives_the_same_bytes(scene, tmp_path):

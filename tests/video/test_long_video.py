@@ -68,6 +68,25 @@ def test_exact_pieces_become_the_exact_walk(tmp_path):
         assert view.depth.mean() / step == pytest.approx(expected, rel=2e-3)
 
 
+def test_pieces_remember_which_frames_of_which_video_they_show(tmp_path):
+    world = SimulatedWalk(EXACT)
+    run(world, tmp_path)
+    folder = PieceFolder(tmp_path, {"walk": 1})
+    name = sorted(path.stem for path in tmp_path.glob("*.npz"))[0]
+    piece = folder.read(name)
+    assert {(view.source_path, view.frame_index) for view in piece.views} == {(None, None)}
+    views = tuple(replace(view, source_path="/walk.mp4", frame_index=i) for i, view in enumerate(piece.views))
+    folder.write(name, replace(piece, views=views))
+    read = folder.read(name).views
+    assert [(view.source_path, view.frame_index) for view in read] == [
+        ("/walk.mp4", i) for i in range(len(views))
+    ]
+    photos, _ = photos_of(read)
+    assert [(photo.path, photo.frame_index) for photo in photos] == [
+        (Path("/walk.mp4"), i) for i in range(len(views))
+    ]
+
+
 def test_merged_points_lie_on_the_walls(tmp_path):
     world = SimulatedWalk(replace(EXACT, depth_noise=0.002))
     video = run(world, tmp_path / "pieces")

@@ -64,6 +64,8 @@ def assemble_scene(
             original_size=images.original_sizes[i],
             T_model_original=images.T_model_original[i].numpy(),
             time_s=photo.time_s,
+            source_path=None if photo.path is None else str(photo.path),
+            frame_index=photo.frame_index,
         )
         for i, photo in enumerate(photos)
     )

@@ -67,6 +67,12 @@ class Photo:
     time_s: float | None = None
     """Time in the video in seconds, none for a photo."""
 
+    path: Path | None = None
+    """The photo or video file, absolute; none for an image from memory or a camera."""
+
+    frame_index: int | None = None
+    """Number of the frame in the video, from 0; none for a photo."""
+
 
 def decode_file(path: Path) -> Image.Image:
     """Read an image file as upright RGB; of an animation, the first frame.

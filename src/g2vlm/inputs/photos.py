@@ -81,6 +81,7 @@ class _Candidate:
 
     name: str
     decode: Callable[[], Image.Image]
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _load_file(path: Path, max_views: int | None, frames: FrameChoice) -> PhotoS
         raise InputError(
             f"Cannot use {label}: {error}. Expected a photo (jpg, png, webp, heic, tif, ...) or a video."
         ) from error
-    return PhotoSet((Photo(image, printable(path.name)),), (), label)
+    return PhotoSet((Photo(image, printable(path.name), path=path.absolute()),), (), label)
 
 
 def _list_folder(folder: Path) -> _Listing:
@@ -220,7 +221,7 @@ def _list_entries(label: str, entries: Iterable[Path]) -> _Listing:
     for entry in sorted(entries, key=natural_key):
         name, suffix = printable(entry.name), entry.suffix.lower()
         if suffix in IMAGE_SUFFIXES or entry.is_dir():
-            candidates.append(_Candidate(name, partial(decode_file, entry)))
+            candidates.append(_Candidate(name, partial(decode_file, entry), entry.absolute()))
         elif suffix in VIDEO_SUFFIXES:
             videos.append(printable(str(entry)))
             skipped.append(Skipped(name, "a video: pass it on its own"))
@@ -248,7 +249,7 @@ def _candidate(item: PhotoItem, place: int) -> _Candidate:
     """One element of a list."""
     if isinstance(item, str | Path):
         path = _expanded(item)
-        return _Candidate(printable(path.name), partial(decode_file, path))
+        return _Candidate(printable(path.name), partial(decode_file, path), path.absolute())
     name = f"image_{place}"
     if isinstance(item, Image.Image):
         return _Candidate(name, partial(decode_image, item))
@@ -280,7 +281,8 @@ def _decode(candidates: Sequence[_Candidate], max_views: int | None) -> tuple[li
         for index in chosen:
             if index not in decoded:
                 try:
-                    decoded[index] = Photo(candidates[index].decode(), candidates[index].name)
+                    candidate = candidates[index]
+                    decoded[index] = Photo(candidate.decode(), candidate.name, path=candidate.path)
                 except InputError as error:
                     skipped[index] = Skipped(candidates[index].name, str(error))
         if all(index in decoded for index in chosen):

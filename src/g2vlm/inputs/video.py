@@ -125,6 +125,19 @@ def read_frames(
     return frames
 
 
+def read_numbered_frames(path: str | Path, indices: Sequence[int]) -> VideoFrames:
+    """Read the frames of the given numbers again, in one pass.
+
+    Args:
+        path: A video file.
+        indices: Numbers as in `VideoFrames.indices`; frames that the video does not have are left out.
+
+    Raises:
+        InputError: No such file, not a video, no frame that can be decoded, or too many numbers.
+    """
+    return _read_numbered(Path(path), indices)[0]
+
+
 def iterate_frames(path: str | Path, *, rate_hz: float | None = None) -> Iterator[Photo]:
     """Read a video frame by frame in constant memory, for streaming reconstruction.
 
@@ -333,4 +346,5 @@ def _retrieve(capture: Any, path: Path, index: int, time_s: float) -> Photo | No
     except InputError as error:
         raise InputError(f"Cannot use the video {printable(str(path))}: {error}.") from error
     rgb = np.ascontiguousarray(frame[..., ::-1])
-    return Photo(Image.fromarray(rgb), f"{printable(path.stem)}_{index:06d}", time_s)
+    name = f"{printable(path.stem)}_{index:06d}"
+    return Photo(Image.fromarray(rgb), name, time_s, path=path.absolute(), frame_index=index)

@@ -3,15 +3,16 @@
 Keys (N views of H x W pixels): `rgb` (N,H,W,3 uint8); `points_world`, `points_camera` (N,H,W,3), `depth`,
 `confidence` (N,H,W), `T_world_camera` (N,4,4), `K`, `K_original` (N,3,3), all float32; `valid` (N,H,W bool);
 `original_size` (N,2 int64: width, height); `T_model_original` (N,3,3 float64); `names` (N text); `time_s`
-(N float64, NaN for photos); `scale` ("relative" or "metric"), `scale_source` (text), `format_version`
-(int64). No key needs pickle. `points_world`, `depth` and `K_original` are there for other readers; `read_npz`
-computes them anew.
+(N float64, NaN for photos); `source_path` (N text, empty where unknown) and `frame_index` (N int64, -1 for
+photos), absent in files of earlier releases; `scale` ("relative" or "metric"), `scale_source` (text),
+`format_version` (int64). No key needs pickle. `points_world`, `depth` and `K_original` are there for other
+readers; `read_npz` computes them anew.
 """
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,8 @@ _COLUMNS = {
     "time_s": _Column(np.float64, lambda view: np.nan if view.time_s is None else view.time_s),
 }
 _RECOMPUTED = {"points_world", "depth", "K_original"}
+ORIGIN_KEYS = ("source_path", "frame_index")
+"""Keys that files of earlier releases lack."""
 
 
 def write_npz(scene: Scene, path: str | os.PathLike[str]) -> None:
@@ -60,6 +63,7 @@ def write_npz(scene: Scene, path: str | os.PathLike[str]) -> None:
     """
     whole = {
         "names": np.array([view.name for view in scene.views]),
+        **origin_columns(scene.views),
         "scale": np.array(scene.scale.kind.value),
         "scale_source": np.array(scene.scale.source),
         "format_version": np.array(FORMAT_VERSION, dtype=np.int64),
@@ -114,7 +118,7 @@ def read_npz(path: str | os.PathLike[str]) -> Scene:
                     f"Expected a scene file of version {FORMAT_VERSION} or lower, but {path} is of version "
                     f"{version}: update g2vlm."
                 )
-            arrays = {key: file[key] for key in needed}
+            arrays = {key: file[key] for key in [*needed, *(key for key in ORIGIN_KEYS if key in file)]}
             scale_kind = ScaleKind(str(arrays["scale"]))
     except InputError:
         raise
@@ -138,7 +142,26 @@ def _view(arrays: dict[str, np.ndarray], index: int) -> View:
         original_size=(width, height),
         T_model_original=arrays["T_model_original"][index],
         time_s=None if np.isnan(time_s) else time_s,
+        **origin_fields(arrays, index),
     )
+
+
+def origin_columns(views: Sequence[View]) -> dict[str, np.ndarray]:
+    """Where pictures come from as arrays: `source_path` (text, "" if unknown), `frame_index` (-1 if none)."""
+    frames = [-1 if view.frame_index is None else view.frame_index for view in views]
+    return {
+        "source_path": np.array([view.source_path or "" for view in views]),
+        "frame_index": np.array(frames, dtype=np.int64),
+    }
+
+
+def origin_fields(arrays: Mapping[str, np.ndarray], index: int) -> dict[str, Any]:
+    """Fields of one `View` from `origin_columns`; none where a file of an earlier release lacks them."""
+    if not set(ORIGIN_KEYS) <= set(arrays):
+        return {}
+    frame = int(arrays["frame_index"][index])
+    path = str(arrays["source_path"][index])
+    return {"source_path": path or None, "frame_index": None if frame < 0 else frame}
 
 
 WRITERS[".npz"] = write_npz

@@ -56,6 +56,10 @@ class View:
     """Pixel affine: model pixel = T_model_original @ (u, v, 1) of the original photo, centres at integers."""
     time_s: int | float | None = None
     """Seconds from the start of the video, None for photos."""
+    source_path: str | None = None
+    """File that the picture was read from, absolute: a photo or a video; None for pictures from memory."""
+    frame_index: int | None = None
+    """Number of the frame in the video, from 0; None for photos."""
 
     def __post_init__(self) -> None:
         """Check every promise of the fields."""

@@ -99,7 +99,7 @@ def _photo(item: PhotoItem | Photo, place: int) -> Photo:
         return item
     if isinstance(item, str | Path):
         path = Path(item).expanduser()
-        return Photo(decode_file(path), printable(path.name))
+        return Photo(decode_file(path), printable(path.name), path=path.absolute())
     if isinstance(item, Image.Image):
         return Photo(decode_image(item), name)
     if isinstance(item, np.ndarray):

@@ -14,6 +14,7 @@ from PIL import Image
 from g2vlm.errors import InputError, OutputError
 from g2vlm.inputs.decode import Photo
 from g2vlm.inputs.geometric import GeometricImages
+from g2vlm.scene.storage import ORIGIN_KEYS, origin_columns, origin_fields
 from g2vlm.scene.view import View
 from g2vlm.scene.writing import atomic_path
 
@@ -48,7 +49,16 @@ class Piece:
 
 def photos_of(views: tuple[View, ...]) -> tuple[tuple[Photo, ...], GeometricImages]:
     """The network's input that views were reconstructed from; exact, since colours are kept in 8 bits."""
-    photos = tuple(Photo(Image.fromarray(view.rgb), view.name, view.time_s) for view in views)
+    photos = tuple(
+        Photo(
+            Image.fromarray(view.rgb),
+            view.name,
+            view.time_s,
+            path=None if view.source_path is None else Path(view.source_path),
+            frame_index=view.frame_index,
+        )
+        for view in views
+    )
     pixels = torch.stack([torch.from_numpy(view.rgb.copy()).permute(2, 0, 1) for view in views])
     images = GeometricImages(
         pixels=pixels.float().div(255.0),
@@ -102,6 +112,7 @@ class PieceFolder:
                 names=np.array([view.name for view in views]),
                 times_s=np.array(times, dtype=np.float64),
                 original_sizes=np.array([view.original_size for view in views], dtype=np.int64),
+                **origin_columns(views),
                 **arrays,
             )
 
@@ -131,7 +142,8 @@ class PieceFolder:
         """Some arrays of a piece, or all."""
         try:
             with np.load(self.file(name), allow_pickle=False) as file:
-                return {key: file[key] for key in keys or _KEYS}
+                wanted = keys or (*_KEYS, *(key for key in ORIGIN_KEYS if key in file))
+                return {key: file[key] for key in wanted}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"Expected a piece of a long reconstruction in {self.file(name)}, got {error}: remove that "
@@ -160,6 +172,7 @@ def _piece(arrays: dict[str, np.ndarray]) -> Piece:
             original_size=(int(arrays["original_sizes"][index][0]), int(arrays["original_sizes"][index][1])),
             time_s=None if np.isnan(arrays["times_s"][index]) else float(arrays["times_s"][index]),
             **{column: arrays[column][index] for column in _COLUMNS},
+            **origin_fields(arrays, index),
         )
         for index in range(len(arrays["frames"]))
     )
