@@ -58,6 +58,10 @@ class Options:
     """CPU threads of the network; without it, one for each core that makes no batches."""
     max_minutes: float | None = None
     """Save and stop after so long; the same command continues."""
+    save_minutes: float = 10.0
+    """Save at least this often, so that little is lost however the run ends."""
+    override: bool = False
+    """Continue a run although its recipe, data, first weights or versions have changed since it began."""
     store: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Keep rendered pictures of rooms that return here, so that they are rendered once."""
     compile: bool = False
@@ -140,6 +144,8 @@ def _train(recipe: "Recipe", options: Options) -> int:
             device=device,
             workers=options.workers,
             max_minutes=options.max_minutes,
+            save_minutes=options.save_minutes,
+            override=options.override,
             store=options.store,
             compiled=options.compile,
             processes=processes,

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     try:
         yield temporary
-        _flush(temporary, os.O_RDWR)
+        flush_path(temporary)
         os.replace(temporary, target)
     except OutputError:
         raise
@@ -67,14 +67,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(f"Expected to write {path}, got {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
-    # The rename itself is durable once the folder is flushed; not every system allows that.
-    with suppress(OSError):
-        _flush(target.parent, os.O_RDONLY)
+    # The rename itself is durable once the folder is flushed.
+    flush_path(target.parent)
 
 
-def _flush(path: Path, mode: int) -> None:
-    descriptor = os.open(path, mode)
+def flush_path(path: Path) -> None:
+    """Wait until a file, or the names in a folder, have reached the disk.
+
+    Raises:
+        OSError: the disk failed to store the file; for folders never, since not every system can flush them.
+    """
+    is_folder = path.is_dir()
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        if not is_folder:
+            raise

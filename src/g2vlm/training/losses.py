@@ -334,13 +334,15 @@ def answer_loss(
     logits: Float[Tensor, "tokens vocabulary"],
     targets: Int[Tensor, " tokens"],
     is_answer: Bool[Tensor, " tokens"],
+    num_tokens: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy (nats) over the tokens of answers.
+    """Cross-entropy (nats) of the tokens of answers, summed and divided by their number.
 
     Args:
         logits: output at each position.
         targets: the token that should follow each position; anything where `is_answer` is not set.
         is_answer: positions whose following token belongs to an answer.
+        num_tokens: what to divide by, where these are a part of all answers; by default their own number.
 
     Returns:
         The mean over answer tokens; zero, with zero gradients, where there are none.
@@ -351,4 +353,4 @@ def answer_loss(
         total = torch.nn.functional.cross_entropy(
             logits.float(), labels, ignore_index=ignored, reduction="sum"
         )
-    return total / is_answer.sum().clamp_min(1)
+    return total / (is_answer.sum().clamp_min(1) if num_tokens is None else max(1, num_tokens))

@@ -212,3 +212,8 @@ class Recipe:
             )
         if self.stage is Stage.GEOMETRY and isinstance(self.data, QuestionFileData):
             raise InputError(f"The recipe {self.name} trains geometry, but a question file holds none.")
+        if self.lora is None and self.weight_precision is not Precision.FLOAT32:
+            raise InputError(
+                f"Expected float32 weights in the recipe {self.name}, which trains them, got "
+                f"{self.weight_precision.value}: small steps would be rounded away. With lora it is fine."
+            )

@@ -37,9 +37,3 @@ class WeightAverage:
     def state_dict(self) -> dict[str, Tensor]:
         """The average by name."""
         return dict(self.values)
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` gave."""
-        for name, value in self.values.items():
-            value.copy_(state[name])

@@ -1,16 +1,19 @@
 """Several processes: set-up under torchrun, and weights sharded over them (FSDP2)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from g2vlm.errors import G2VLMError
 from g2vlm.model.network import G2VLM
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -93,39 +96,56 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor if gather is None else gather()
 
 
-def mean_over_processes(values: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Mean of each value over all processes, which must have the same names."""
+def sum_over_processes(values: Mapping[str, float | int], device: torch.device) -> dict[str, float]:
+    """Sum of each value over all processes, which must have the same names."""
     if not dist.is_initialized():
-        return values
+        return {name: float(value) for name, value in values.items()}
     stacked = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64, device=device)
     dist.all_reduce(stacked)
-    mean = (stacked / dist.get_world_size()).tolist()
-    return dict(zip(sorted(values), mean, strict=True))
+    return dict(zip(sorted(values), stacked.tolist(), strict=True))
 
 
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set in any process, so that all of them stop at the same step."""
+def any_process(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Which flags are set in any process, so that all of them do the same after the same step."""
     if not dist.is_initialized():
-        return flag
-    shared = torch.tensor([int(flag)], device=device)
+        return list(flags)
+    shared = torch.tensor([int(flag) for flag in flags], device=device)
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    return bool(shared.item())
+    return [bool(flag) for flag in shared.tolist()]
 
 
-def sharded_states(
-    network: G2VLM, optimizers: list[torch.optim.Optimizer]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State of the network and of its optimizers by weight names, sharded as the weights are."""
-    from torch.distributed.checkpoint.state_dict import get_state_dict
+def on_first(work: Callable[[], Result]) -> Result:
+    """Do something in the first process, and hand its result, or its error, to all of them."""
+    if not dist.is_initialized():
+        return work()
+    answer: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            answer[0] = work()
+        except G2VLMError as error:
+            answer[1] = error
+    dist.broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise answer[1]
+    result: Result = answer[0]
+    return result
 
-    model, moments = get_state_dict(network, optimizers)
-    return dict(model), dict(moments)
+
+def forget_gathered_(network: G2VLM) -> None:
+    """Let the next pass gather weights anew from their shards, as it must after these were changed.
+
+    Between two passes without a backward pass, FSDP keeps the weights outside the layers gathered.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
-def set_sharded_states(
-    network: G2VLM, optimizers: list[torch.optim.Optimizer], states: tuple[dict[str, Any], dict[str, Any]]
-) -> None:
-    """Restore what `sharded_states` gave."""
-    from torch.distributed.checkpoint.state_dict import set_state_dict
+def reduce_gradients_(network: G2VLM, now: bool) -> None:
+    """Whether the next backward pass ends with gradients summed over the processes, or keeps them here."""
+    from torch.distributed.fsdp import FSDPModule
 
-    set_state_dict(network, optimizers, model_state_dict=states[0], optim_state_dict=states[1])
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(now)

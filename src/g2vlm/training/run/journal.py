@@ -28,6 +28,7 @@ class RunLog:
         self._board: Any = None
         if active:
             folder.mkdir(parents=True, exist_ok=True)
+            _drop_half_line(folder / LOG_NAME)
             self._file = (folder / LOG_NAME).open("a", encoding="utf-8")
             self._board = _tensorboard(folder / "tensorboard")
             self._open_progress()
@@ -36,7 +37,7 @@ class RunLog:
         """Record values at a step.
 
         Args:
-            kind: "train", "validation", "start", "end".
+            kind: "train", "validation", "start", "note", "end".
             step: optimisation steps done.
             values: numbers go to all logs, text to the JSON lines alone.
         """
@@ -49,7 +50,10 @@ class RunLog:
         if self._board is not None:
             for name, value in numbers.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
-        text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        text = "  ".join(
+            f"{name} {value}" if isinstance(value, str) else f"{name} {value:.4g}"
+            for name, value in values.items()
+        )
         self._say(f"{kind} {step}/{self.total_steps}  {text}")
 
     def advance(self, step: int, loss: float) -> None:
@@ -85,6 +89,15 @@ class RunLog:
             self._progress.console.print(line, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def _drop_half_line(path: Path) -> None:
+    """Cut off what a process had written of a line when it was killed."""
+    if path.is_file():
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            with path.open("r+b") as file:
+                file.truncate(content.rfind(b"\n") + 1)
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -16,8 +16,8 @@ from g2vlm.training.recipes.recipe import Recipe, SyntheticData
 from g2vlm.training.recipes.stages import freeze_
 from g2vlm.training.run.average import WeightAverage
 from g2vlm.training.run.compilation import compile_layers_
-from g2vlm.training.run.distributed import Processes, set_sharded_states, shard_, sharded_states, whole
-from g2vlm.training.run.optimizers import make_optimizers
+from g2vlm.training.run.distributed import Processes, forget_gathered_, shard_, whole
+from g2vlm.training.run.optimizers import make_optimizers, moments_of
 from g2vlm.training.run.schedule import cosine_with_warmup
 from g2vlm.training.run.setup import Start
 from g2vlm.training.run.states import random_state, set_random_state
@@ -96,33 +96,34 @@ class Learner:
         if self.average is None:
             yield
             return
-        self.average.swap(self.weights)
+        self._exchange(self.average)
         try:
             yield
         finally:
-            self.average.swap(self.weights)
+            self._exchange(self.average)
+
+    def _exchange(self, average: WeightAverage) -> None:
+        average.swap(self.weights)
+        forget_gathered_(self.network)
 
     def content(self) -> dict[str, Any]:
-        """Everything that a resumed run needs, as state dictionaries."""
-        if self.processes.count > 1:
-            network, moments = sharded_states(self.network, self.optimizers)
-        else:
-            network = self.network.state_dict()
-            moments = {str(i): optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)}
-        average = {} if self.average is None else self.average.state_dict()
-        return {"network": network, "optimizer": moments, "average": average, "random": random_state()}
+        """Everything that a resumed run needs, as tensors in dictionaries; they are not copies.
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Take over what `content` gave."""
-        if self.processes.count > 1:
-            set_sharded_states(self.network, self.optimizers, (content["network"], content["optimizer"]))
-        else:
-            self.network.load_state_dict(content["network"])
-            for i, optimizer in enumerate(self.optimizers):
-                optimizer.load_state_dict(content["optimizer"][str(i)])
-        if self.average is not None:
-            self.average.load_state_dict(content["average"])
+        Low-rank runs leave out the weights of the checkpoint they start from.
+        """
+        every = dict(self.network.named_parameters())
+        kept = self.weights if self.recipe.lora else every
+        return {
+            "weights": {name: weight.detach() for name, weight in kept.items()},
+            "moments": moments_of(self.weights, self.optimizers),
+            "average": {} if self.average is None else self.average.state_dict(),
+            "random": random_state(),
+        }
+
+    def take_over(self, content: dict[str, Any]) -> None:
+        """Continue from tensors of `content` that were overwritten by those of a state."""
         set_random_state(content["random"])
+        forget_gathered_(self.network)
 
     def export(self, folder: Path, dtype: torch.dtype) -> None:
         """Write the (averaged, merged) weights as a checkpoint folder; every process must call this."""

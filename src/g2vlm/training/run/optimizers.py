@@ -1,6 +1,7 @@
 """What turns gradients into steps."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from g2vlm.training.recipes.recipe import Optimisation, OptimizerKind
@@ -63,3 +64,34 @@ def _adamw(weights: dict[str, nn.Parameter], settings: Optimisation, *, fused: b
     if fused:
         return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
     return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, foreach=False)
+
+
+@torch.no_grad()
+def moments_of(weights: dict[str, nn.Parameter], optimizers: list[Optimizer]) -> dict[str, dict[str, Tensor]]:
+    """What the optimizers keep about each weight, by its name; the tensors are theirs, not copies.
+
+    A weight that has seen no gradient yet gets the zeros that its first one would have started from, so that
+    every state holds the same tensors, whatever the data were so far.
+    """
+    names = {id(weight): name for name, weight in weights.items()}
+    moments = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                state = optimizer.state[weight]
+                if not state:
+                    state.update(_fresh_moments(optimizer, weight))
+                moments[names[id(weight)]] = dict(state)
+    return moments
+
+
+def _fresh_moments(optimizer: Optimizer, weight: Tensor) -> dict[str, Tensor]:
+    if isinstance(optimizer, Muon):
+        return {"momentum_buffer": torch.zeros_like(weight)}
+    # A fused step counts on the device of the weights, any other one on the CPU.
+    device = weight.device if optimizer.defaults["fused"] else torch.device("cpu")
+    return {
+        "step": torch.zeros((), dtype=torch.float32, device=device),
+        "exp_avg": torch.zeros_like(weight),
+        "exp_avg_sq": torch.zeros_like(weight),
+    }

@@ -19,6 +19,7 @@ from g2vlm.model.precision import Placement, cast_
 from g2vlm.training.recipes.recipe import FromCheckpoint, FromScratch, Phase, Recipe, SyntheticData
 from g2vlm.training.recipes.tiny import tiny_lines, train_tokenizer, write_preparation
 from g2vlm.training.run.distributed import one_process_first
+from g2vlm.training.run.states import newest_state
 from g2vlm.training.sources.augmentation import Augmentation
 from g2vlm.training.sources.batches import BatchSource
 from g2vlm.training.sources.sequences import SequenceBuilder
@@ -62,7 +63,8 @@ def prepare_start(recipe: Recipe, run: Path) -> Start:
         config = recipe.start.config
         folder = run / "tokenizer"
         with one_process_first() as is_first:
-            if is_first and not (folder / "tokenizer.json").is_file():
+            # Without a state nothing depends on an older tokenizer, which may be that of another recipe.
+            if is_first and (newest_state(run) is None or not (folder / "tokenizer.json").is_file()):
                 train_tokenizer(tiny_lines(), folder, config.mixture.vocab_size)
                 write_preparation(config, folder)
         network = initialise_(G2VLM(config), recipe.start.initialisation)

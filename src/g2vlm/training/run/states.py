@@ -1,21 +1,24 @@
-"""Training states on disk: everything that a resumed run needs, written so that a crash never leaves half.
+"""Training states on disk: everything that a resumed run needs, written so that no crash leaves half of one.
 
-One process writes a single `state.pt`; several write shards through torch.distributed.checkpoint, which any
-number of processes can read again.
+A state is a folder of torch.distributed.checkpoint, written by one process or by many and read by any number.
+It appears under its name in one step, after all of it has reached the disk.
 """
 
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from g2vlm.errors import CheckpointError
+from g2vlm.scene.writing import flush_path
 
 STATES = "states"
 _MARK = "complete.json"
@@ -36,11 +39,28 @@ def state_folder(run: Path, step: int) -> Path:
     return run / STATES / f"step-{step:08d}"
 
 
+def all_states(run: Path) -> list[Path]:
+    """Folders of all states of a run, oldest first, whole or damaged."""
+    return sorted(folder for folder in run.glob(f"{STATES}/step-*") if (folder / _MARK).is_file())
+
+
+def whole_states(run: Path) -> list[Path]:
+    """Those of `all_states` whose files are there in full."""
+    return [folder for folder in all_states(run) if _is_whole(folder)]
+
+
 def newest_state(run: Path) -> Path | None:
-    """The newest complete state of a run, or None."""
-    folders = sorted(run.glob(f"{STATES}/step-*"))
-    complete = [folder for folder in folders if (folder / _MARK).is_file()]
-    return complete[-1] if complete else None
+    """The newest whole state of a run, or None."""
+    whole = whole_states(run)
+    return whole[-1] if whole else None
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sizes = json.loads((folder / _MARK).read_text(encoding="utf-8"))["files"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def save_state(run: Path, progress: TrainingProgress, content: dict[str, Any], *, keep: int) -> Path:
@@ -49,32 +69,51 @@ def save_state(run: Path, progress: TrainingProgress, content: dict[str, Any], *
     Args:
         run: folder of the run.
         progress: how far it is.
-        content: state dictionaries by name.
+        content: tensors in dictionaries; sharded ones are written by all processes together.
         keep: how many of the newest states stay.
     """
+    from torch.distributed.checkpoint.state_dict_saver import save
+
     final = state_folder(run, progress.step)
     temporary = final.with_name(f".{final.name}.tmp")
-    distributed = dist.is_initialized() and dist.get_world_size() > 1
     if _is_first():
-        shutil.rmtree(temporary, ignore_errors=True)
+        # Whatever a process left that was killed while it wrote.
+        for old in run.glob(f"{STATES}/.*"):
+            shutil.rmtree(old, ignore_errors=True)
         temporary.mkdir(parents=True)
-    if distributed:
-        from torch.distributed.checkpoint.state_dict_saver import save
-
-        dist.barrier()
-        save(content, checkpoint_id=str(temporary))
-        dist.barrier()
-    else:
-        torch.save(content, temporary / "state.pt")
+    _wait_for_all()
+    with _quiet_alone():
+        save(content, checkpoint_id=str(temporary), no_dist=not dist.is_initialized())
     if _is_first():
-        facts = {"step": progress.step, "seconds": progress.seconds, "sharded": distributed}
-        (temporary / _MARK).write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
+        _seal(temporary, progress)
+        _replace(temporary, final)
         _prune(run, keep)
-    if distributed:
-        dist.barrier()
+    _wait_for_all()
     return final
+
+
+def _seal(folder: Path, progress: TrainingProgress) -> None:
+    """Say that a state is complete, once every file of it is on the disk."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    for path in files:
+        flush_path(path)
+    facts = {
+        "step": progress.step,
+        "seconds": progress.seconds,
+        "files": {path.name: path.stat().st_size for path in files},
+    }
+    (folder / _MARK).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    flush_path(folder / _MARK)
+    flush_path(folder)
+
+
+def _replace(temporary: Path, final: Path) -> None:
+    if final.exists():
+        # Folders cannot be exchanged in one step: the old state stays whole under a name that is swept later.
+        os.replace(final, final.with_name(f".{final.name}.old"))
+    os.replace(temporary, final)
+    flush_path(final.parent)
+    shutil.rmtree(final.with_name(f".{final.name}.old"), ignore_errors=True)
 
 
 def read_progress(folder: Path) -> TrainingProgress:
@@ -83,61 +122,64 @@ def read_progress(folder: Path) -> TrainingProgress:
     return TrainingProgress(int(facts["step"]), float(facts["seconds"]))
 
 
-def load_state(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Read a state.
+def load_state(folder: Path, content: dict[str, Any]) -> None:
+    """Read a state into the tensors of `content`, which are overwritten.
 
     Args:
-        folder: a complete state.
-        content: state dictionaries of the present run, whose tensors are overwritten where the state is
-            sharded.
-
-    Returns:
-        The state dictionaries that were saved.
+        folder: a complete state, written by any number of processes.
+        content: the tensors of the present run under the names they were saved by.
 
     Raises:
-        CheckpointError: the state was written by several processes and this is one, or the other way round.
+        CheckpointError: the state holds other weights than this run.
     """
-    sharded = bool(json.loads((folder / _MARK).read_text(encoding="utf-8"))["sharded"])
-    distributed = dist.is_initialized() and dist.get_world_size() > 1
-    if sharded != distributed:
-        wrote, runs = ("several processes", "one") if sharded else ("one process", "several")
-        raise CheckpointError(
-            f"{folder} was written by {wrote}, this run is {runs}: resume as before, or start a new run "
-            "with --init-from its exported model."
-        )
-    if distributed:
-        from torch.distributed.checkpoint.state_dict_loader import load
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.state_dict_loader import load
 
-        load(content, checkpoint_id=str(folder))
-        return content
-    loaded: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-    return loaded
+    try:
+        with _quiet_alone():
+            load(content, checkpoint_id=str(folder), no_dist=not dist.is_initialized())
+    except (CheckpointException, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"Expected a state of this recipe in {folder}, got one that does not fit ({_first_line(error)}): "
+            "train in another --folder, or resume with the version of g2vlm that wrote it."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet_alone() -> Iterator[None]:
+    """Within it, torch does not warn that there is only one process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield
 
 
 def random_state() -> dict[str, Any]:
-    """State of the random generators that the network itself might use."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+    """State of the random generator that the network itself might use."""
+    return {"cpu": torch.get_rng_state()}
 
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Restore what `random_state` gave."""
     torch.set_rng_state(state["cpu"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
 def _prune(run: Path, keep: int) -> None:
-    for old in sorted(run.glob(f"{STATES}/step-*"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in all_states(run)[:-keep]:
+        # First out of sight: half a state must never look like a whole one.
+        hidden = old.with_name(f".{old.name}.old")
+        os.replace(old, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _is_first() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that are trained, by name."""
-    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+def _wait_for_all() -> None:
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,5 +1,6 @@
 """The training loop: one for every recipe."""
 
+import dataclasses
 import signal
 import time
 from collections.abc import Iterator
@@ -7,21 +8,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from g2vlm.errors import G2VLMError
 from g2vlm.model.precision import Precision
-from g2vlm.training.losses import GeometryLossWeights
-from g2vlm.training.objective import BatchLoss, batch_loss
+from g2vlm.training.objective import BatchLoss, Objective, StepCounts, batch_loss
 from g2vlm.training.recipes.recipe import Recipe, SyntheticData
-from g2vlm.training.run.distributed import Processes, any_process, mean_over_processes
+from g2vlm.training.run.distributed import (
+    Processes,
+    any_process,
+    on_first,
+    reduce_gradients_,
+    sum_over_processes,
+)
 from g2vlm.training.run.journal import Meter, RunLog
 from g2vlm.training.run.learner import Learner
+from g2vlm.training.run.lock import FolderLock
+from g2vlm.training.run.record import describe_run, settle_record
 from g2vlm.training.run.setup import prepare_start, require_fitting_data, training_batches, validation_batches
-from g2vlm.training.run.states import TrainingProgress, load_state, newest_state, read_progress, save_state
+from g2vlm.training.run.states import (
+    TrainingProgress,
+    all_states,
+    load_state,
+    newest_state,
+    read_progress,
+    save_state,
+    whole_states,
+)
 from g2vlm.training.run.validation import validate
 from g2vlm.training.sources.batches import TrainingBatch
 
@@ -55,6 +71,10 @@ class Runtime:
     """Processes that make batches; 0 makes them between steps."""
     max_minutes: float | None = None
     """Save and return after so long; run again to continue."""
+    save_minutes: float = 10.0
+    """Save at least this often, besides every so many steps as the recipe says."""
+    override: bool = False
+    """Continue a run although the recipe, its data, its first weights or versions have changed."""
     store: Path | None = None
     """Where pictures of rooms that return are kept, shared between runs."""
     export_dtype: torch.dtype = torch.bfloat16
@@ -117,13 +137,19 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.runtime = recipe, runtime
-        start = prepare_start(recipe, runtime.folder)
-        require_fitting_data(recipe, start.network, runtime.processes.count)
+        folder, processes = runtime.folder, runtime.processes
+        self._lock: FolderLock | None = None
+        on_first(self._take_folder)
+        start = prepare_start(recipe, folder)
+        require_fitting_data(recipe, start.network, processes.count)
+        description = describe_run(recipe, start.tokenizer_folder)
+        self._notes = on_first(lambda: self._settled(description))
         self.source = training_batches(recipe, start, runtime.store)
-        self.learner = Learner(recipe, start, runtime.device, runtime.processes, compiled=runtime.compiled)
+        self.learner = Learner(recipe, start, runtime.device, processes, compiled=runtime.compiled)
         self.progress = TrainingProgress(0, 0.0)
         self._validation: list[TrainingBatch] | None = None
         self._stop = False
+        self._saved_at = time.monotonic()
 
     def run(self) -> Ending:
         """Train until all steps are done, the time is up or somebody asks to stop; then save and export.
@@ -135,6 +161,8 @@ class Trainer:
         first = self.runtime.processes.is_first
         journal = RunLog(self.runtime.folder, active=first, total_steps=self.recipe.optimisation.steps)
         journal.write("start", self.progress.step, {"recipe": self.recipe.name})
+        for note in self._notes:
+            journal.write("note", self.progress.step, {"note": note})
         handlers = {sign: signal.signal(sign, self._ask_to_stop) for sign in (signal.SIGINT, signal.SIGTERM)}
         try:
             ending = self._train(journal)
@@ -146,54 +174,75 @@ class Trainer:
             for sign, handler in handlers.items():
                 signal.signal(sign, handler)
             journal.close()
+            self.close()
         return ending
+
+    def _take_folder(self) -> None:
+        self._lock = FolderLock(self.runtime.folder)
+
+    def close(self) -> None:
+        """Let others train in the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _settled(self, description: dict[str, Any]) -> list[str]:
+        folder = self.runtime.folder
+        damaged = sorted({*all_states(folder)} - {*whole_states(folder)})
+        notes = [f"left out {state.name}: its files are not complete" for state in damaged]
+        has_state = newest_state(folder) is not None
+        return notes + settle_record(folder, description, has_state=has_state, override=self.runtime.override)
 
     def _train(self, journal: RunLog) -> Ending:
         meter, began, before = Meter(), time.monotonic(), self.progress.seconds
         ending, batches = Ending.COMPLETE, iter(self._loader())
+        self._saved_at = began
         while self.progress.step < self.recipe.optimisation.steps and ending is Ending.COMPLETE:
             terms = self.step(batches, meter)
             meter.add(terms)
             seconds = time.monotonic() - began
             self.progress = TrainingProgress(self.progress.step + 1, before + seconds)
             journal.advance(self.progress.step, terms["loss"])
-            ending = self._ending(seconds)
-            self._after_step(journal, meter, last=ending is not Ending.COMPLETE)
+            ending, save_now = self._what_now(seconds)
+            self._after_step(journal, meter, ending, save_now)
         return ending
 
     def step(self, batches: Iterator[TrainingBatch], meter: Meter | None = None) -> dict[str, float]:
-        """One optimisation step; returns means of all loss terms, the gradient norm and the rate."""
-        step = self.progress.step
-        count = self.recipe.batching.accumulate // self.runtime.processes.count
-        sums: dict[str, Tensor] = {}
-        for _ in range(count):
-            batch = next(batches).to(self.runtime.device)
+        """One optimisation step; returns all terms of its loss, the gradient norm and the rate."""
+        step, processes, device = self.progress.step, self.runtime.processes, self.runtime.device
+        # All at once, because the share of each in the loss depends on what the others hold.
+        held = [next(batches) for _ in range(self.recipe.batching.accumulate // processes.count)]
+        counts = StepCounts.of(held).over_processes(device)
+        sums: dict[str, float] = {}
+        for i, batch_on_cpu in enumerate(held):
+            batch = batch_on_cpu.to(device)
             if meter is not None:
                 meter.count(batch.num_samples, batch.num_tokens)
+            reduce_gradients_(self.learner.network, i == len(held) - 1)
             with _matrix_precision("medium" if self.recipe.fast_heads else None):
-                loss = self._loss(batch, step)
+                loss = self._loss(batch, step, counts)
                 if not bool(torch.isfinite(loss.total)):
                     self._fail(batch, f"the loss is {loss.total.item()}")
-                (loss.total / count).backward()
+                # Shards are given the mean of all gradients, and the loss is the sum of all shares.
+                (loss.total * processes.count).backward()
             for name, value in loss.terms.items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value / count
+                sums[name] = sums.get(name, 0.0) + float(value)
         norm = self.learner.gradient_norm()
         if not bool(torch.isfinite(norm)):
             self._fail(batch, f"the norm of the gradient is {norm.item()}")
         self.learner.apply(step)
-        means = mean_over_processes({name: float(value) for name, value in sums.items()}, self.runtime.device)
-        return {**means, "gradient_norm": float(norm), "learning_rate": self.learner.learning_rate(step)}
+        terms = sum_over_processes(sums, device)
+        return {**terms, "gradient_norm": float(norm), "learning_rate": self.learner.learning_rate(step)}
 
-    def _loss(self, batch: TrainingBatch, step: int) -> BatchLoss:
-        data, settings = self.recipe.data, self.recipe.optimisation
-        weights, stride = GeometryLossWeights(), 1
+    def _loss(self, batch: TrainingBatch, step: int, counts: StepCounts) -> BatchLoss:
+        data, objective = (
+            self.recipe.data,
+            Objective(language_weight=self.recipe.optimisation.language_weight),
+        )
         if isinstance(data, SyntheticData):
             phase = data.phase_at(step)
-            weights, stride = phase.weights, phase.stride
+            objective = dataclasses.replace(objective, geometry=phase.weights, stride=phase.stride)
         with self._autocast():
-            return batch_loss(
-                self.learner.network, batch, weights, settings.language_weight, stride, self.learner.guides
-            )
+            return batch_loss(self.learner.network, batch, objective, counts, self.learner.guides)
 
     def _autocast(self) -> torch.autocast:
         enabled = self.recipe.precision is Precision.BFLOAT16
@@ -219,12 +268,14 @@ class Trainer:
             prefetch_factor=4 if workers else None,
         )
 
-    def _ending(self, seconds: float) -> Ending:
-        device, limit = self.runtime.device, self.runtime.max_minutes
-        if any_process(self._stop, device):
-            return Ending.INTERRUPTED
+    def _what_now(self, seconds: float) -> tuple[Ending, bool]:
+        """Whether the run ends after this step, and whether it is time to save; the same in all processes."""
+        limit = self.runtime.max_minutes
         late = limit is not None and seconds > limit * 60
-        return Ending.OUT_OF_TIME if any_process(late, device) else Ending.COMPLETE
+        due = time.monotonic() - self._saved_at > self.runtime.save_minutes * 60
+        stop, late, due = any_process((self._stop, late, due), self.runtime.device)
+        ending = Ending.OUT_OF_TIME if late else Ending.COMPLETE
+        return Ending.INTERRUPTED if stop else ending, due
 
     def _ask_to_stop(self, *_: object) -> None:
         """The first signal ends the run after the present step, a second one at once."""
@@ -232,15 +283,17 @@ class Trainer:
             raise KeyboardInterrupt
         self._stop = True
 
-    def _after_step(self, journal: RunLog, meter: Meter, *, last: bool) -> None:
+    def _after_step(self, journal: RunLog, meter: Meter, ending: Ending, save_now: bool) -> None:
         step, rhythm = self.progress.step, self.recipe.rhythm
-        last = last or step == self.recipe.optimisation.steps
+        complete = step == self.recipe.optimisation.steps
+        last = complete or ending is not Ending.COMPLETE
         if step % rhythm.log_every == 0 or last:
             journal.write("train", step, meter.means())
-        if step % rhythm.validate_every == 0 or last:
-            journal.write("validation", step, self.validate())
-        if step % rhythm.save_every == 0 and not last:
+        # Before the validation, which may take long: whoever asked to stop may soon stop asking.
+        if (step % rhythm.save_every == 0 or save_now) and not last:
             self.save()
+        if ending is not Ending.INTERRUPTED and (step % rhythm.validate_every == 0 or complete):
+            journal.write("validation", step, self.validate())
 
     def validate(self) -> dict[str, float]:
         """Figures of the averaged weights on held-out rooms; empty where there are none."""
@@ -257,11 +310,15 @@ class Trainer:
     def save(self) -> Path:
         """Write the training state."""
         content, keep = self.learner.content(), self.recipe.rhythm.keep
-        return save_state(self.runtime.folder, self.progress, content, keep=keep)
+        folder = save_state(self.runtime.folder, self.progress, content, keep=keep)
+        self._saved_at = time.monotonic()
+        return folder
 
     def resume(self) -> None:
         """Continue from the newest state of the folder, if there is one."""
-        folder = newest_state(self.runtime.folder)
+        folder = on_first(lambda: newest_state(self.runtime.folder))
         if folder is not None:
-            self.learner.restore(load_state(folder, self.learner.content()))
+            content = self.learner.content()
+            load_state(folder, content)
+            self.learner.take_over(content)
             self.progress = read_progress(folder)

@@ -89,7 +89,7 @@ class Sequences:
 
     inputs: ModelInputs
     answers: AnswerTargets | None
-    """None without questions."""
+    """None where no questions are wanted."""
     pointing: PointingTargets | None
     """None where no question says what it speaks of."""
 
@@ -117,8 +117,8 @@ class SequenceBuilder:
             opening: the text in front.
             view_attention: whether views see all views or only earlier ones.
             dialogues: questions of every sample; each question sees the photos and itself alone, so that one
-                pass over the photos serves them all.
-
+                pass over the photos serves them all. Samples may have none, even all of them; without
+                dialogues, nothing is learned about answers.
         """
         batch, num_views, _, height, width = views.images.shape
         builder = SpanBuilder(self.frame).text(self.tokenizer.encode(_OPENINGS[opening]))
@@ -135,7 +135,7 @@ class SequenceBuilder:
         ids, slots = text_of(builder.spans)
         token_ids = ids.expand(batch, -1)
         answers = pointing = None
-        if dialogues:
+        if any(dialogues):
             branches = self._branches(dialogues)
             first = layout.semantic_positions.shape[-1]
             layout = _with_branches(layout, branches, builder.position)
@@ -143,6 +143,8 @@ class SequenceBuilder:
             slots = torch.cat([slots, torch.arange(first, layout.semantic_positions.shape[-1])])
             answers = _targets(branches, first)
             pointing = _pointing(branches, first, slots, layout.geometric_positions.shape[-1])
+        elif dialogues:
+            answers = _no_answers(batch, layout.semantic_positions.shape[-1] - 1)
         photographs = Photographs(views.images) if views.has_geometric else None
         return Sequences(ModelInputs(layout, token_ids, slots, photographs, patches), answers, pointing)
 
@@ -235,6 +237,15 @@ def _targets(branches: _Branches, first: int) -> AnswerTargets:
     # Only places that predict an answer token somewhere in the batch need logits.
     needed = chosen.any(dim=0)
     return AnswerTargets(torch.cat(slots)[needed], torch.cat(tokens, dim=1)[:, needed], chosen[:, needed])
+
+
+def _no_answers(batch: int, last: int) -> AnswerTargets:
+    """What is learned where questions were wanted and no sample gave rise to any: nothing, from one logit.
+
+    Processes that share weights must run the same layers, the language head too.
+    """
+    tokens = torch.zeros(batch, 1, dtype=torch.long)
+    return AnswerTargets(torch.tensor([last]), tokens, torch.zeros(batch, 1, dtype=torch.bool))
 
 
 def _tokens_within(spans: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
