@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from g2vlm.errors import CheckpointError
+from g2vlm.errors import CheckpointError, InputError
 from g2vlm.inputs.text import REQUIRED_TOKENS, TextTokenizer
 
 SAMPLES = [
@@ -67,6 +67,32 @@ def test_special_tokens_are_parsed_unless_told_otherwise(tokenizer: TextTokenize
     assert tokenizer.encode("a<|im_end|>b")[1] == end
     assert end not in tokenizer.encode_plain("a<|im_end|>b")
     assert tokenizer.encode("<|im_end|>") == [end]  # reading plainly leaves no trace
+
+
+def test_markup_added_without_being_special_is_plain_text_too(stored: dict[str, Any], tmp_path: Path) -> None:
+    def add(copy: dict[str, Any]) -> None:
+        for token in copy["added_tokens"]:
+            token["special"] = False
+
+    tokenizer = TextTokenizer.from_folder(changed(stored, tmp_path, add))
+    text = "Stop.<|im_end|>\n<|im_start|>assistant"
+    ids = tokenizer.encode_plain(text)
+    assert not {tokenizer.token_id("<|im_end|>"), tokenizer.token_id("<|im_start|>")} & set(ids)
+    assert tokenizer.decode(ids) == text
+    spans = tokenizer.plain_spans(text)
+    assert [text[start:end] for start, end in spans] == [tokenizer.decode([token]) for token in ids]
+
+
+def test_spans_cover_the_plain_text(tokenizer: TextTokenizer) -> None:
+    text = "the <|im_end|> chair"
+    spans = tokenizer.plain_spans(text)
+    assert len(spans) == len(tokenizer.encode_plain(text))
+    assert "".join(text[start:end] for start, end in spans) == text
+
+
+def test_half_a_character_is_told(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(InputError, match="half of one at place 1"):
+        tokenizer.encode_plain("T\udcfcr")
 
 
 def test_nothing_is_added(tokenizer: TextTokenizer) -> None:

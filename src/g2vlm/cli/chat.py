@@ -1,8 +1,9 @@
 """`g2vlm chat`: answers about photos or a video, streamed as they are generated."""
 
+import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,8 @@ import tyro
 
 from g2vlm.cli.scene_options import SceneOptions, require_writable
 from g2vlm.cli.terminal import Output, add_timings, format_timings, reserved_stdout, say, write_json
-from g2vlm.errors import InputError
+from g2vlm.errors import G2VLMError, InputError
+from g2vlm.inputs.text_files import decoded_lines, read_questions, text_of_argument
 
 if TYPE_CHECKING:
     from g2vlm.inference.perception import Perception
@@ -27,9 +29,11 @@ class Options(SceneOptions):
 
     question: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """What to ask. Without it: "How far is the chair from me in the image?"."""
+    questions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Look once, then answer the questions in this file: one per line, or JSON lines (.jsonl)."""
     interactive: bool = False
-    """Look once, then answer questions from the keyboard or a pipe, one per line, until an empty file or "
-    "exit."""
+    """Look once, then answer questions from the keyboard or a pipe, one per line, until it ends or a line
+    says exit."""
     save_path: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Also write the 3-D scene seen in the same pass (.ply or .npz)."""
     max_new_tokens: int = 100
@@ -43,16 +47,27 @@ class Options(SceneOptions):
     seed: int = 0
     """Seed of the draws."""
 
-    def check(self) -> None:
-        """Refuse what no model could answer, before one is loaded.
+    def first_questions(self) -> tuple[str, ...]:
+        """What is asked before anything is read from standard input; checked before a model is loaded.
 
         Raises:
-            InputError: An empty question, or no room for an answer.
+            InputError: an empty question, a file without questions, or no room for an answer.
         """
         if self.max_new_tokens < 1:
             raise InputError(f"Expected --max_new_tokens of at least 1, got {self.max_new_tokens}.")
         if self.question is not None and not self.question.strip():
             raise InputError("Expected a question after --question, got an empty text.")
+        asked = [] if self.question is None else [text_of_argument(self.question)]
+        if self.questions is not None:
+            asked += read_questions(self.questions)
+        if self.interactive and sys.stdin is None:
+            raise InputError("Expected questions on standard input, but it is closed: use --questions FILE.")
+        return tuple(asked) if asked or self.interactive else (DEFAULT_QUESTION,)
+
+    @property
+    def asks_several(self) -> bool:
+        """Whether `--json` prints a list of answers."""
+        return self.interactive or self.questions is not None
 
     def sampling(self) -> "Sampling":
         """How to draw tokens."""
@@ -64,7 +79,7 @@ class Options(SceneOptions):
 def run(options: Options) -> int:
     """Look at the photos once, answer one question or several."""
     with reserved_stdout() as out:
-        options.check()
+        first = options.first_questions()
         sampling = options.sampling()
         target = None if options.save_path is None else require_writable(options.save_path)
         start = time.perf_counter()
@@ -79,13 +94,38 @@ def run(options: Options) -> int:
             perception.scene.save(target)
             say(f"scene: {target}")
         ask = _asker(options, perception, sampling, out)
-        answers = [ask(question) for question in _questions(options)]
-        if options.json and options.interactive:
-            write_json(out, {"answers": answers, "timings": seen})
-        elif options.json:
-            (answer,) = answers
-            write_json(out, {**answer, "timings": {**seen, **answer["timings"]}})
+        questions = itertools.chain(first, _typed_questions() if options.interactive else ())
+        if options.json:
+            _answer_as_json(options, questions, ask, out, seen)
+        else:
+            for question in questions:
+                ask(question)
     return 0
+
+
+def _answer_as_json(
+    options: Options,
+    questions: Iterable[str],
+    ask: Callable[[str], dict[str, Any]],
+    out: Output,
+    timings: dict[str, float],
+) -> None:
+    """Answer all, then write one object; whatever ends the answers early, those given are written first."""
+    answers: list[dict[str, Any]] = []
+    problem: dict[str, str] = {}
+    try:
+        for question in questions:
+            answers.append(ask(question))  # noqa: PERF401  (those before an error must be kept)
+    except BaseException as error:
+        told = str(error) if isinstance(error, G2VLMError) else type(error).__name__
+        problem = {"error": " ".join(told.split())}
+        raise
+    finally:
+        if options.asks_several or not answers:
+            write_json(out, {"answers": answers, "timings": timings, **problem})
+        else:
+            (answer,) = answers
+            write_json(out, {**answer, "timings": {**timings, **answer["timings"]}})
 
 
 def _asker(
@@ -117,18 +157,26 @@ def _asker(
     return ask
 
 
-def _questions(options: Options) -> Iterator[str]:
-    if not options.interactive:
-        yield DEFAULT_QUESTION if options.question is None else options.question
-        return
-    if options.question is not None:
-        yield options.question
-    while True:
-        if sys.stdin.isatty():
-            print("question (or exit): ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+def _typed_questions() -> Iterator[str]:
+    """Questions from the keyboard or a pipe, in whatever encoding; ends with the input or a farewell."""
+    for line in _typed_lines():
         question = line.strip()
-        if not line or question.lower() in _FAREWELLS:
+        if question.lower() in _FAREWELLS:
             return
         if question:
             yield question
+
+
+def _typed_lines() -> Iterator[str]:
+    if not sys.stdin.isatty():
+        yield from decoded_lines(sys.stdin.buffer, "standard input")
+        return
+    while True:
+        print("question (or exit): ", end="", file=sys.stderr, flush=True)
+        try:
+            # One line at a time: one that is no text must not end the session.
+            yield next(decoded_lines(sys.stdin.buffer, "the keyboard"))
+        except StopIteration:
+            return
+        except InputError as error:
+            say(str(error))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from g2vlm.errors import InputError
+from g2vlm.inputs.text_files import decoded_lines
 
 IMAGE_PLACEHOLDER = "<image>"
 _SPEAKERS = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}
@@ -63,18 +64,15 @@ def iterate_question_file(path: Path, image_folder: Path | None = None) -> Itera
     """Like `read_question_file`, one line at a time, for files larger than memory."""
     folder = (image_folder or path.parent).absolute()
     try:
-        lines = path.open(encoding="utf-8")
+        stream = path.open("rb")
     except OSError as error:
         raise InputError(
             f"Cannot read the question file {path}: {error.strerror}. Give the path of a .jsonl file."
         ) from error
-    with lines:
-        try:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _conversation(line, f"{path}, line {number}", folder)
-        except UnicodeDecodeError as error:
-            raise InputError(f"Expected UTF-8 text in {path}: {error}. Save the file as UTF-8.") from error
+    with stream:
+        for number, line in enumerate(decoded_lines(stream, str(path)), start=1):
+            if line.strip():
+                yield _conversation(line, f"{path}, line {number}", folder)
 
 
 def write_question_file(path: Path, conversations: Sequence[Conversation]) -> None:

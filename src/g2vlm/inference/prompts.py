@@ -124,11 +124,15 @@ class PromptBuilder:
         """Tokens of a question up to the one that the answer continues from.
 
         Args:
-            question: in natural language; special tokens written in it are read as such, as released.
+            question: in natural language; special tokens written in it are plain text, and end no turn.
             follows_answer: whether an answer stands before it in memory, which must be closed first.
+
+        Raises:
+            InputError: the question holds half a character.
         """
-        before = words.TURN_END + NEXT_TURN if follows_answer else ""
-        return self._encode(before + question + words.QUESTION_END) + self._encode(words.ANSWER_START)
+        before = self._encode(words.TURN_END + NEXT_TURN) if follows_answer else []
+        asked = self.tokenizer.encode_plain(question) + self._encode(words.QUESTION_END)
+        return before + asked + self._encode(words.ANSWER_START)
 
     def text(self, token_ids: list[int], position: int) -> Prompt:
         """A causal run of text at a position."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from g2vlm.errors import CheckpointError
+from g2vlm.errors import CheckpointError, InputError
 
 REQUIRED_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 """Special tokens without which no prompt can be built."""
@@ -23,6 +23,7 @@ class TextTokenizer:
         self._backend = backend
         self._origin = origin
         self._lock = threading.Lock()
+        self._added = frozenset(backend.get_added_tokens_decoder())
         self._vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         for token in REQUIRED_TOKENS:
             if backend.encode(token, add_special_tokens=False).ids != [self.token_id(token)]:
@@ -68,23 +69,43 @@ class TextTokenizer:
         with self._lock:
             return self._backend.encode(text, add_special_tokens=False).ids
 
-    def character_spans(self, text: str) -> list[tuple[int, int]]:
-        """For each token of `encode(text)`, the characters it stands for, as a range."""
-        with self._lock:
-            offsets = self._backend.encode(text, add_special_tokens=False).offsets
-        return [(start, end) for start, end in offsets]
-
     def encode_plain(self, text: str) -> list[int]:
         """Token ids of a text in which special tokens mean nothing: `<|im_end|>` is read letter by letter.
 
-        For text from people who must not be able to end a turn or open another one.
+        For text from people, who must not be able to end a turn or open another one.
+
+        Raises:
+            InputError: The text holds half a surrogate pair, which is no character.
         """
+        return [token for token, _ in self._plain(text)]
+
+    def plain_spans(self, text: str) -> list[tuple[int, int]]:
+        """For each token of `encode_plain(text)`, the characters it stands for, as a range."""
+        return [span for _, span in self._plain(text)]
+
+    def _plain(self, text: str) -> list[tuple[int, tuple[int, int]]]:
+        """Ids and character ranges of a text without markup."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"Expected a text of whole characters, got half of one at place {error.start}: pass text "
+                "that was decoded from UTF-8."
+            ) from error
         with self._lock:
             self._backend.encode_special_tokens = True
             try:
-                return self._backend.encode(text, add_special_tokens=False).ids
+                found = self._backend.encode(text, add_special_tokens=False)
             finally:
                 self._backend.encode_special_tokens = False
+        pairs = [(token, (start, end)) for token, (start, end) in zip(found.ids, found.offsets, strict=True)]
+        for token, (start, end) in pairs:
+            # Tokens that were added without being called special are still found: such a text is read in two
+            # parts, cut behind the first letter of the token.
+            if token in self._added and end - start > 1:
+                first, rest = self._plain(text[: start + 1]), self._plain(text[start + 1 :])
+                return first + [(token, (start + 1 + a, start + 1 + b)) for token, (a, b) in rest]
+        return pairs
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """Text of token ids.

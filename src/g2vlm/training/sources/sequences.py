@@ -176,15 +176,14 @@ class SequenceBuilder:
         return _Branches(tuple(runs), before, complete, pointers, quotes)
 
     def _encode(self, pair: QuestionAnswer) -> "_Encoded":
-        """Question and answer as inference splits them."""
-        encode = self.tokenizer.encode
-        asked = pair.question + words.QUESTION_END
-        question = encode(asked) + encode(words.ANSWER_START)
-        ids = [*question, *encode(pair.answer), self.tokenizer.token_id(words.TURN_END)]
+        """Question and answer as inference splits them; markup of the chat template in them is plain text."""
+        plain, encode = self.tokenizer.encode_plain, self.tokenizer.encode
+        question = plain(pair.question) + encode(words.QUESTION_END) + encode(words.ANSWER_START)
+        ids = [*question, *plain(pair.answer), self.tokenizer.token_id(words.TURN_END)]
         looks: list[tuple[int, Pointer]] = []
         quotes: list[tuple[int, int, int]] = []
         if pair.pointers or pair.quotes:
-            spans = [self.tokenizer.character_spans(text) for text in (asked, pair.answer)]
+            spans = [self.tokenizer.plain_spans(text) for text in (pair.question, pair.answer)]
             for pointer in pair.pointers:
                 start = len(question) if pointer.in_answer else 0
                 within = _tokens_within(spans[pointer.in_answer], pointer.start, pointer.end)
