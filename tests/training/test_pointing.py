@@ -7,7 +7,7 @@ import torch
 from small_runs import small_recipe, small_trainer
 
 from g2vlm.data.questions.making import MAKERS, make_questions
-from g2vlm.data.questions.question import QuestionFamily, SeenAt
+from g2vlm.data.questions.question import REASONING_REQUEST, QuestionFamily, SeenAt
 from g2vlm.data.synthetic import ViewShape, render_sample
 from g2vlm.data.world.config import full_world
 from g2vlm.model.mixture import Projections
@@ -132,7 +132,9 @@ def test_every_family_says_what_its_words_speak_of(questions, family: QuestionFa
         if reference.value:
             # What is measured stands in the reasoning, right after its name.
             assert f"{reference.name}{reference.value}" in question.reasoning
-    pair = _pair(question, True, sample.instance.numpy(), Grids((6, 8), (4, 4)))
+    pair = _pair(
+        question, question.text + REASONING_REQUEST, True, sample.instance.numpy(), Grids((6, 8), (4, 4))
+    )
     assert pair.pointers
     for pointer in pair.pointers:
         assert pointer.geometric.any()
@@ -143,7 +145,9 @@ def test_every_family_says_what_its_words_speak_of(questions, family: QuestionFa
 def test_a_marked_point_is_looked_at_where_its_dot_is(questions):
     question, sample = questions[QuestionFamily.POINT_DEPTH]
     dot = question.markers[0]
-    pair = _pair(question, True, sample.instance.numpy(), Grids((6, 8), (4, 4)))
+    pair = _pair(
+        question, question.text + REASONING_REQUEST, True, sample.instance.numpy(), Grids((6, 8), (4, 4))
+    )
     for pointer in pair.pointers:
         assert np.flatnonzero(pointer.geometric).tolist() == [dot.view * 48 + dot.v // 14 * 8 + dot.u // 14]
     looked = [pair.answer[p.start : p.end] for p in pair.pointers if p.in_answer]

@@ -14,6 +14,7 @@ import tyro
 
 from g2vlm import __version__
 from g2vlm.cli.terminal import reserved_stdout, say, write_json
+from g2vlm.data.questions.phrasing.rephrasing import Phrasing
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
@@ -79,6 +80,10 @@ class Options:
     """Synthetic: questions about each scene."""
     reasoned: bool = True
     """Synthetic: ask the model to state what it measures before it answers."""
+    num_missing: int = 0
+    """Synthetic: questions about each scene that speak of what is not there."""
+    phrasing: Phrasing = Phrasing.STANDARD
+    """Synthetic: the benchmark's own words, free ones as in training, or words that no training uses."""
     world: World = World.FULL
     """Synthetic: full variation, or the easy part of the curriculum."""
     allow_train_seeds: bool = False

@@ -35,6 +35,8 @@ class _Half:
 
     def add(self, record: AnswerRecord) -> None:
         """Take note of a question and its right answer."""
+        if record.is_missing:
+            return
         if not record.is_choice:
             self._numbers[_kind(record)].append(float(record.truth))
         for letter, text in zip(_LETTERS, record.choices, strict=False):
@@ -49,6 +51,9 @@ class _Half:
     def answer(self, record: AnswerRecord) -> AnswerRecord:
         """Guess the answer to a question of the other half; nothing where its kind never came up."""
         read: str | None
+        if record.is_missing:
+            # Whoever guesses takes for granted that things are there.
+            return replace(record, sight=GUESS, answer="", read=None, is_right=False)
         if record.is_choice:
             rates = [self._rate(record, text) for text in record.choices]
             read = _LETTERS[rates.index(max(rates))] if rates else "A"

@@ -34,6 +34,8 @@ class AnswerRecord:
     """The right letter, or a number within 25 %."""
     mra: float | None
     """Mean relative accuracy of a number; None for choices."""
+    is_missing: bool = False
+    """The question is about something that is not there, or that no word of the model names."""
 
 
 @dataclass(frozen=True)

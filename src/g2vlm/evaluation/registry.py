@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from g2vlm.data.questions.phrasing.rephrasing import Phrasing
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
@@ -33,8 +34,12 @@ class Request:
     num_views: int | None = None
     """Views of a scene; the benchmark's own number if None."""
     num_questions: int = 8
+    num_missing: int = 0
+    """Questions of a synthetic scene about what is not there."""
     reasoned: bool = True
     """Ask for what was measured before the answer, where the benchmark knows how."""
+    phrasing: Phrasing = Phrasing.STANDARD
+    """In whose words the synthetic questions are asked."""
     world: World = World.FULL
     allow_train_seeds: bool = False
 
@@ -58,7 +63,9 @@ def _synthetic(request: Request) -> Benchmark:
         num_scenes=200 if request.num_scenes is None else request.num_scenes,
         num_views=4 if request.num_views is None else request.num_views,
         num_questions=request.num_questions,
+        num_missing=request.num_missing,
         reasoned=request.reasoned,
+        phrasing=request.phrasing,
         world=request.world,
         allow_train_seeds=request.allow_train_seeds,
     )

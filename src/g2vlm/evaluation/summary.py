@@ -144,10 +144,16 @@ def _figure(
 Chosen = Callable[[AnswerRecord], bool]
 Scored = Callable[[AnswerRecord], float | None]
 
+
+def _is_number(answer: AnswerRecord) -> bool:
+    return not (answer.is_choice or answer.is_missing)
+
+
 SLICES: tuple[tuple[str, str, Chosen, Scored], ...] = (
     ("choices", "choices", lambda a: a.is_choice, lambda a: float(a.is_right)),
-    ("numbers", "numbers within 25 %", lambda a: not a.is_choice, lambda a: float(a.is_right)),
-    ("numbers_mra", "numbers, mean relative accuracy", lambda a: not a.is_choice, lambda a: a.mra),
+    ("numbers", "numbers within 25 %", _is_number, lambda a: float(a.is_right)),
+    ("numbers_mra", "numbers, mean relative accuracy", _is_number, lambda a: a.mra),
+    ("missing", "things that are not there, said so", lambda a: a.is_missing, lambda a: float(a.is_right)),
     ("all", "all questions", lambda a: True, lambda a: float(a.is_right)),
     (
         "multi_view",
@@ -177,7 +183,7 @@ def question_figures(records: Sequence[SceneRecord]) -> list[Figure]:
             figures += _accuracy(
                 f"questions/{key}/{sight}", f"{label} ({sight})", answers, chosen, score, better
             )
-        families = sorted({(a.family, a.is_choice) for scene in answers for a in scene})
+        families = sorted({(a.family, a.is_choice) for scene in answers for a in scene if not a.is_missing})
         for family, is_choice in families:
             kind = "choices" if is_choice else "numbers"
             figures += _accuracy(

@@ -14,6 +14,7 @@ from g2vlm.evaluation.metrics.answers import (
     mean_relative_accuracy,
     read_choice,
     read_number,
+    says_missing,
 )
 from g2vlm.evaluation.records import AnswerRecord
 
@@ -32,11 +33,16 @@ class Item:
     choices: tuple[str, ...] = ()
     """Texts of the choices, in the order of their letters."""
     needs_multiple_views: bool = False
+    missing: str = ""
+    """The word for something that is not there, or that the model cannot know; empty for other questions."""
 
     def judge(self, answer: str, sight: str) -> AnswerRecord:
         """Read and judge what a model wrote."""
         mra = None
-        if self.is_choice:
+        read: str | None
+        if self.missing:
+            read, is_right = answer or None, says_missing(answer, self.missing)
+        elif self.is_choice:
             read = read_choice(answer, self.choices)
             is_right = read == self.truth
         else:
@@ -55,6 +61,7 @@ class Item:
             read=read,
             is_right=is_right,
             mra=mra,
+            is_missing=bool(self.missing),
         )
 
 

@@ -1,9 +1,11 @@
 """Questions about how the camera moved and turned between two views."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
+from g2vlm.data.questions.forms import Ask, AskForm
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import (
     Quantity,
@@ -46,6 +48,7 @@ def camera_translation(seen: Observations, draws: Draws) -> Question | None:
             )
         )
         measured = f"{measured} That is {quantity.written()} m."
+        topic = replace(topic, ask=Ask(AskForm.MOVED_BY))
         return quantity_question(topic, draws, stem, measured, quantity)
     along_x = abs(x) > abs(z)
     major, minor = (x, z) if along_x else (z, x)
@@ -55,6 +58,7 @@ def camera_translation(seen: Observations, draws: Draws) -> Question | None:
     words = ("left", "right") if along_x else ("backward", "forward")
     correct, wrong = words if major < 0 else words[::-1]
     asked = "to the left or to the right" if along_x else "forward or backward"
+    topic = replace(topic, ask=Ask(AskForm.MOVED_SIDEWAYS if along_x else AskForm.MOVED_AHEAD))
     stem = draws.choice(
         (
             f"From view 1 to view 2, did the camera move {asked}?",
@@ -88,6 +92,7 @@ def camera_rotation(seen: Observations, draws: Draws) -> Question | None:
                 "How many degrees apart are the viewing directions of view 1 and view 2, seen from above?",
             )
         )
+        topic = replace(topic, ask=Ask(AskForm.TURNED_BY))
         return quantity_question(topic, draws, stem, measured, quantity)
     stem = draws.choice(
         (
@@ -96,4 +101,5 @@ def camera_rotation(seen: Observations, draws: Draws) -> Question | None:
             "Compared with view 1, does view 2 look more to the left or more to the right?",
         )
     )
+    topic = replace(topic, ask=Ask(AskForm.TURNED_TO))
     return choice_question(topic, draws, stem, measured, correct, [wrong])

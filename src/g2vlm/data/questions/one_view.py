@@ -9,6 +9,7 @@ from typing import TypeVar
 from jaxtyping import Float64
 from numpy import ndarray
 
+from g2vlm.data.questions.forms import Ask, AskForm
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.question import (
     Marker,
@@ -84,7 +85,8 @@ def point_depth(seen: Observations, draws: Draws) -> Question | None:
     quantity = Quantity(depth, "metres", (0.5, 7.0))
     measured = f"The depth at {name} is {quantity.written()} m."
     reference = Reference(f"{dot.colour.word} point", at_marker(dot), f" is {quantity.written()} m")
-    topic = Topic(QuestionFamily.POINT_DEPTH, (view,), (dot,), references=(reference,))
+    ask = Ask(AskForm.POINT_DEPTH, (f"{dot.colour.word} point",))
+    topic = Topic(QuestionFamily.POINT_DEPTH, (view,), (dot,), references=(reference,), ask=ask)
     return quantity_question(topic, draws, stem, measured, quantity)
 
 
@@ -118,7 +120,10 @@ def depth_order(seen: Observations, draws: Draws) -> Question | None:
     words = [colour.word for colour in colours]
     items, references = _listed_at(dots, depths)
     wrong = [word for k, word in enumerate(words) if k != right]
-    topic = Topic(QuestionFamily.DEPTH_ORDER, (view,), dots, references=references, decides=items[right])
+    ask = Ask(AskForm.NEAREST_POINT if nearest else AskForm.FARTHEST_POINT)
+    topic = Topic(
+        QuestionFamily.DEPTH_ORDER, (view,), dots, references=references, decides=items[right], ask=ask
+    )
     return choice_question(topic, draws, stem, f"The depths are: {', '.join(items)}.", words[right], wrong)
 
 
@@ -179,7 +184,8 @@ def object_distance(seen: Observations, draws: Draws) -> Question | None:
         Reference(thing.label, seen_in((view,), thing), place)
         for thing, place in zip((first, second), places, strict=True)
     )
-    topic = Topic(QuestionFamily.OBJECT_DISTANCE, (view,), references=references)
+    ask = Ask(AskForm.OBJECT_DISTANCE, (first.label, second.label))
+    topic = Topic(QuestionFamily.OBJECT_DISTANCE, (view,), references=references, ask=ask)
     return quantity_question(topic, draws, stem, measured, quantity)
 
 
@@ -216,7 +222,8 @@ def camera_distance(seen: Observations, draws: Draws) -> Question | None:
     measured = f"The {thing.label}{depth}. It{distance} from the camera."
     places = seen_in((view,), thing)
     references = (Reference(thing.label, places, depth), Reference("It", places, distance))
-    topic = Topic(QuestionFamily.CAMERA_DISTANCE, (view,), references=references)
+    ask = Ask(AskForm.CAMERA_DISTANCE, (thing.label,))
+    topic = Topic(QuestionFamily.CAMERA_DISTANCE, (view,), references=references, ask=ask)
     return quantity_question(topic, draws, stem, measured, quantity)
 
 
@@ -248,7 +255,8 @@ def _left_or_right(seen: Observations, view: int, draws: Draws) -> Question | No
     references = tuple(
         Reference(thing.label, seen_in((view,), thing), side) for thing, side in zip(pair, sides, strict=True)
     )
-    topic = Topic(QuestionFamily.RELATIVE_POSITION, (view,), references=references)
+    ask = Ask(AskForm.LEFT_OR_RIGHT, (first.label, second.label))
+    topic = Topic(QuestionFamily.RELATIVE_POSITION, (view,), references=references, ask=ask)
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
@@ -287,7 +295,9 @@ def _above_or_below(seen: Observations, view: int, draws: Draws) -> Question | N
         )
     )
     items, references = _listed_on(topic.markers, (first, second), heights)
-    topic, measured = replace(topic, references=references), f"The heights are: {', '.join(items)}."
+    ask = Ask(AskForm.HIGHER_OR_LOWER, (one.removeprefix("the "), other.removeprefix("the ")))
+    topic = replace(topic, references=references, ask=ask)
+    measured = f"The heights are: {', '.join(items)}."
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
@@ -308,7 +318,9 @@ def _nearer_or_farther(seen: Observations, view: int, draws: Draws) -> Question 
         )
     )
     items, references = _listed_at(topic.markers, distances)
-    topic, measured = replace(topic, references=references), f"The distances are: {', '.join(items)}."
+    ask = Ask(AskForm.NEARER_OR_FARTHER, (one.removeprefix("the "), other.removeprefix("the ")))
+    topic = replace(topic, references=references, ask=ask)
+    measured = f"The distances are: {', '.join(items)}."
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 
 
@@ -339,5 +351,8 @@ def size_comparison(seen: Observations, draws: Draws) -> Question | None:
     )
     items, references = _listed_on(dots, things, sizes)
     wrong = [word for k, word in enumerate(words) if k != right]
-    topic = Topic(QuestionFamily.SIZE_COMPARISON, (view,), dots, references=references, decides=items[right])
+    ask = Ask(AskForm.TALLEST if taller else AskForm.WIDEST)
+    topic = Topic(
+        QuestionFamily.SIZE_COMPARISON, (view,), dots, references=references, decides=items[right], ask=ask
+    )
     return choice_question(topic, draws, stem, f"The sizes are: {', '.join(items)}.", words[right], wrong)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from g2vlm.data.questions.forms import Ask
 from g2vlm.data.world.draws import Draws
 
 LETTERS = "ABCD"
@@ -130,11 +131,24 @@ class Question:
     """What the words of the question and of its reasoning speak of."""
     decides: str = ""
     """The one item that the reasoning lists from which its conclusion follows, if there is one."""
+    ask: Ask | None = None
+    """What is asked, apart from the words; None where it cannot be asked in other words."""
+    unit: str = ""
+    """Unit of a number, such as "metres" or "degrees"; empty for counts and choices."""
+    said: str = ""
+    """The answer as it is given where that is not `answer` itself, such as "left" for "A"."""
+    listed: tuple[str, ...] = ()
+    """How the text lists each choice, such as "(A) left"; empty where it lists none."""
+
+    @property
+    def given_answer(self) -> str:
+        """The answer as it is given."""
+        return self.said or self.answer
 
     @property
     def reasoned_answer(self) -> str:
         """The answer with its reasoning, for the interleaved variant of the training."""
-        return f"{self.reasoning} Answer: {self.answer}"
+        return f"{self.reasoning} Answer: {self.given_answer}"
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,8 @@ class Topic:
     """Where the right choice can be read off, if it can."""
     decides: str = ""
     """As `Question.decides`."""
+    ask: Ask | None = None
+    """As `Question.ask`."""
 
 
 def choice_question(
@@ -170,11 +186,11 @@ def choice_question(
     conclusion, references = "So it is", topic.references
     if topic.shows_answer:
         references = (*references, Reference(conclusion, topic.shows_answer, f" {correct}"))
-    listed = " ".join(f"{LETTERS[k]}. {choice}" for k, choice in enumerate(choices))
+    listed = tuple(f"{LETTERS[k]}. {choice}" for k, choice in enumerate(choices))
     return Question(
         family=topic.family,
         kind=AnswerKind.CHOICE,
-        text=f"{stem} {listed} Answer with the letter.",
+        text=f"{stem} {' '.join(listed)} Answer with the letter.",
         answer=letter,
         views=topic.views,
         reasoning=f"{measured} {conclusion} {correct}.",
@@ -183,6 +199,8 @@ def choice_question(
         needs_multiple_views=topic.needs_multiple_views,
         references=references,
         decides=topic.decides,
+        ask=topic.ask,
+        listed=listed,
     )
 
 
@@ -221,6 +239,10 @@ def renumbered(question: Question) -> Question:
         text=in_order(question.text),
         reasoning=in_order(question.reasoning),
         choices=tuple(in_order(choice) for choice in question.choices),
+        listed=tuple(in_order(choice) for choice in question.listed),
+        ask=None
+        if question.ask is None
+        else replace(question.ask, names=tuple(in_order(name) for name in question.ask.names)),
         decides=in_order(question.decides),
         references=references,
         views=tuple(order),
@@ -255,6 +277,8 @@ def quantity_question(topic: Topic, draws: Draws, stem: str, measured: str, quan
         markers=topic.markers,
         needs_multiple_views=topic.needs_multiple_views,
         references=topic.references,
+        ask=topic.ask,
+        unit=quantity.unit,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from g2vlm.data.questions.forms import Ask, AskForm
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.one_view import log_uniform, nearest_to, on_plan, seen_in
 from g2vlm.data.questions.question import (
@@ -85,7 +86,7 @@ def _how_many(seen: Observations, draws: Draws, noun: str, sure: list[SceneObjec
     most = max(sum(seen.shows(view, thing) for thing in sure) for view in range(seen.num_views))
     several = seen.num_views > 1
     where = "in all views together" if several else "in the view"
-    plural = _plural(noun)
+    plural = plural_of(noun)
     stem = draws.choice(
         (
             f"How many {plural} are there {where}?",
@@ -102,6 +103,7 @@ def _how_many(seen: Observations, draws: Draws, noun: str, sure: list[SceneObjec
         _all_views(seen),
         needs_multiple_views=count > most,
         references=references,
+        ask=Ask(AskForm.COUNT, (plural,)),
     )
     if draws.chance(0.5):
         return Question(
@@ -113,6 +115,7 @@ def _how_many(seen: Observations, draws: Draws, noun: str, sure: list[SceneObjec
             reasoning=measured,
             needs_multiple_views=topic.needs_multiple_views,
             references=topic.references,
+            ask=topic.ask,
         )
     # The rank of the right number is drawn, so that the smallest choice is not a better guess than others.
     rank = draws.integer((0, min(3, count - 1)))
@@ -121,7 +124,8 @@ def _how_many(seen: Observations, draws: Draws, noun: str, sure: list[SceneObjec
     return choice_question(topic, draws, stem, measured, correct, numbers)
 
 
-def _plural(noun: str) -> str:
+def plural_of(noun: str) -> str:
+    """Several of a thing."""
     if noun == "bookshelf":
         return "bookshelves"
     return f"{noun}es" if noun.endswith(("x", "s", "ch")) else f"{noun}s"
@@ -165,6 +169,7 @@ def which_view(seen: Observations, draws: Draws) -> Question | None:
             needs_multiple_views=True,
             references=(*searched, Reference(thing.label, places, distance)),
             shows_answer=places,
+            ask=Ask(AskForm.WHICH_VIEW, (thing.label,)),
         )
         return choice_question(topic, draws, stem, measured, correct, wrong)
     return None
@@ -231,6 +236,7 @@ def _correspondence(
         references=references,
         shows_answer=at_marker(dots[1]),
         decides=items[0],
+        ask=Ask(AskForm.SAME_POINT, (f"{query.word} point",)),
     )
     words = [colour.word for colour in colours]
     return choice_question(topic, draws, stem, measured, words[0], words[1:])
@@ -291,6 +297,7 @@ def cross_view_distance(seen: Observations, draws: Draws) -> Question | None:
         _all_views(seen),
         needs_multiple_views=True,
         references=references,
+        ask=Ask(AskForm.OBJECT_DISTANCE, (first.label, second.label)),
     )
     return quantity_question(topic, draws, stem, measured, quantity)
 
@@ -328,6 +335,7 @@ def cross_view_position(seen: Observations, draws: Draws) -> Question | None:
             _all_views(seen),
             needs_multiple_views=True,
             references=references,
+            ask=Ask(AskForm.HIDDEN_SIDE, (f"view {view + 1}", thing.label)),
         )
         return choice_question(topic, draws, stem, measured, correct, [wrong])
     return None
@@ -376,6 +384,7 @@ def viewpoint_position(seen: Observations, draws: Draws) -> Question | None:
         views,
         needs_multiple_views=not together,
         references=references,
+        ask=Ask(AskForm.SEEN_FROM, (here.label, ahead.label, asked.label)),
     )
     return choice_question(topic, draws, stem, measured, correct, [wrong])
 

@@ -10,19 +10,24 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from g2vlm.data.questions.everyday import missing_question
 from g2vlm.data.questions.making import make_questions
 from g2vlm.data.questions.markers import draw_markers
+from g2vlm.data.questions.observations import Observations
+from g2vlm.data.questions.phrasing.rephrasing import Phrasing, rephrased
 from g2vlm.data.questions.question import REASONING_REQUEST, AnswerKind, Marker, Question
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape, render_sample
 from g2vlm.data.world.config import World
+from g2vlm.data.world.draws import Draws
 from g2vlm.errors import InputError
 from g2vlm.evaluation.geometry import GeometryOptions, SceneTruth
 from g2vlm.evaluation.trials import Item, ItemGroup, Trial
 from g2vlm.inputs.geometric import canvas_size
 
 VERSION = 2
+_PHRASING_STREAM, _MISSING_STREAM = 4_000_000, 5_000_000
 RENDER_ASPECT = (4, 3)
 """Width and height of the photos, before the height is rounded to whole patches."""
 
@@ -45,8 +50,12 @@ class SyntheticBenchmark:
     num_views: int = 4
     num_questions: int = 8
     """Questions asked about each scene at most; 0 asks none."""
+    num_missing: int = 0
+    """Questions about each scene that speak of something that is not there, or of an unknown word."""
     reasoned: bool = True
     """Ask for what was measured before the answer: what the reasoning answers of the training do."""
+    phrasing: Phrasing = Phrasing.STANDARD
+    """In whose words the questions are asked; held-out words say what unread sentences cost."""
     world: World = World.FULL
     allow_train_seeds: bool = False
     """Measure on rooms that models are trained on, for example to look at overfitting."""
@@ -81,6 +90,8 @@ class SyntheticBenchmark:
             "num_views": self.num_views,
             "num_questions": self.num_questions,
             "reasoned": self.reasoned,
+            **({"num_missing": self.num_missing} if self.num_missing else {}),
+            **({} if self.phrasing is Phrasing.STANDARD else {"phrasing": self.phrasing.value}),
             "world": self.world.value,
             "width": width,
             "height": height,
@@ -103,12 +114,14 @@ class SyntheticBenchmark:
         return Trial(_photos(sample.images), truth_of(sample), self._groups(sample))
 
     def _groups(self, sample: SceneSample) -> tuple[ItemGroup, ...]:
+        groups = [] if self.num_missing == 0 else [self._missing(sample)]
         if self.num_questions == 0:
-            return ()
+            return tuple(groups)
         by_pictures: dict[tuple[tuple[int, ...], tuple[Marker, ...]], list[Question]] = {}
-        for question in make_questions(sample, self.num_questions):
+        draws = Draws(sample.room.seed, _PHRASING_STREAM)
+        for made in make_questions(sample, self.num_questions):
+            question = rephrased(made, self.phrasing, draws)
             by_pictures.setdefault((question.views, question.markers), []).append(question)
-        groups = []
         for (views, markers), questions in by_pictures.items():
             marked = draw_markers(sample.images, markers)
             groups.append(
@@ -118,6 +131,17 @@ class SyntheticBenchmark:
                 )
             )
         return tuple(groups)
+
+    def _missing(self, sample: SceneSample) -> ItemGroup:
+        """Questions about what the views do not show."""
+        seen, draws = Observations(sample), Draws(sample.room.seed, _MISSING_STREAM)
+        held_out = self.phrasing is Phrasing.HELD_OUT
+        asked = [missing_question(seen, draws, held_out=held_out) for _ in range(self.num_missing)]
+        items = [
+            Item(family="missing", text=question.text, truth=question.answer, is_choice=False, missing=word)
+            for question, word in asked
+        ]
+        return ItemGroup(_photos(sample.images), tuple(items))
 
 
 def truth_of(sample: SceneSample) -> SceneTruth:

@@ -145,3 +145,27 @@ def mean_relative_accuracy(value: int | float | None, true: int | float) -> floa
     """
     error = relative_error(value, true)
     return sum(error < 1 - threshold - 1e-9 for threshold in MRA_THRESHOLDS) / len(MRA_THRESHOLDS)
+
+
+_NOT_THERE = re.compile(
+    r"\b(?:no|not|none|cannot|nothing|never|unknown|absent|missing|without)\b|n[o']t\b|^0\b|\bzero\b",
+    re.IGNORECASE,
+)
+
+
+def says_missing(text: str, word: str) -> bool:
+    """Whether an answer says that a thing is not there, or that the model does not know the word for it.
+
+    An answer that gives a length beside is wrong, whatever else it says.
+
+    Args:
+        text: what the model wrote.
+        word: the thing that was asked about.
+    """
+    said = _conclusion(text)
+    if re.search(r"\d\s*(?:m|cm|metres?|meters?)\b", said):
+        return False
+    negated = _NOT_THERE.search(said.strip()) is not None
+    # "I see no sofa" and a plain "No." are about the thing; "There is no chair" in place of a sofa is not.
+    about = word.casefold() in said.casefold() or len(said.split()) <= 3
+    return negated and about

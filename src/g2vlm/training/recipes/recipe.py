@@ -69,6 +69,8 @@ class SyntheticData:
     """Share of answers that first state what was measured, then conclude."""
     everyday_share: float = 0.0
     """Share of samples that are also asked how far something is as people ask, and answered in a sentence."""
+    free_share: float = 0.0
+    """Share of the questions that are asked in free words; see `data.questions.phrasing`."""
     marked_geometry: float = 0.8
     """Share of batches whose markers are drawn on the geometric images too, as happens at inference where
     people hand over one set of photos; in the others they are on the semantic images alone."""

@@ -93,7 +93,7 @@ class SyntheticSource:
         config = draw.world.config
         rooms = [make_room(seed, config) for seed in draw.seeds]
         data = self.data
-        asked = Asked(data.questions_per_sample, data.reasoning_share, data.everyday_share)
+        asked = Asked(data.questions_per_sample, data.reasoning_share, data.everyday_share, data.free_share)
         grids = self._grids(draw.shape) if self.recipe.pointing is not None else None
         result = ask_about(pictures, images, rooms, asked, rng, grids)
         semantic = tuple(prepare_semantic(_photos(sample), self.preparation) for sample in result.marked)

@@ -14,6 +14,7 @@ from g2vlm.data.questions.everyday import everyday_question
 from g2vlm.data.questions.making import make_questions
 from g2vlm.data.questions.markers import draw_markers
 from g2vlm.data.questions.observations import Observations
+from g2vlm.data.questions.phrasing.rephrasing import Phrasing, ReasoningWish, rephrased, with_wish
 from g2vlm.data.questions.question import (
     LETTERS,
     REASONING_REQUEST,
@@ -59,6 +60,8 @@ ASKED_OF_MORE_VIEWS = (
 )
 _TRIES_PER_QUESTION = 3
 _EVERYDAY_STREAM = 2_000_000_000
+_FREE_STREAM = 3_000_000_000
+_WISHES = (ReasoningWish.UNSAID, ReasoningWish.UNSAID, ReasoningWish.ASKED, ReasoningWish.DECLINED)
 _APART_SHARE = 0.1
 
 
@@ -80,6 +83,8 @@ class Asked:
     """Share of their answers that come with reasoning."""
     everyday_share: float = 0.0
     """Share of samples with an everyday question besides."""
+    free_share: float = 0.0
+    """Share of the questions of the families that are asked in free words, most without a wish to reason."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +125,10 @@ def ask_about(
         chosen = _compatible(made, (num_views, images.shape[-1]), asked.count)
         marked.append(draw_markers(images[i], [marker for q in chosen for marker in q.markers]))
         instance = sample.instance.numpy()
-        pairs = [_pair(q, rng.random() < asked.reasoning_share, instance, grids) for q in chosen]
+        pairs = [_pair(*_worded(q, asked, rng), instance, grids) for q in chosen]
         if rng.random() < asked.everyday_share:
             everyday = everyday_question(Observations(sample), Draws(room.seed, _EVERYDAY_STREAM + stream))
-            pairs += [] if everyday is None else [_pair(everyday, False, instance, grids)]
+            pairs += [] if everyday is None else [_pair(everyday, everyday.text, False, instance, grids)]
         dialogues.append(tuple(pairs))
     return AskedPictures(torch.stack(marked), tuple(dialogues))
 
@@ -155,9 +160,25 @@ def _clash(marker: Marker, other: Marker, width: int) -> bool:
     return near or marker.colour is other.colour
 
 
-def _pair(question: Question, reasoned: bool, instance: np.ndarray, grids: Grids | None) -> QuestionAnswer:
-    text = question.text + (REASONING_REQUEST if reasoned else "")
-    answer = question.reasoned_answer if reasoned else question.answer
+def _worded(question: Question, asked: Asked, rng: np.random.Generator) -> tuple[Question, str, bool]:
+    """A question in the words it is asked in, its whole text, and whether its answer states measurements.
+
+    In the benchmark's own words, reasoning is given where it is asked for. In free words it is also given
+    where nothing is said about it, so that a model need not be asked to reason.
+    """
+    if rng.random() >= asked.free_share:
+        reasoned = rng.random() < asked.reasoning_share
+        return question, question.text + (REASONING_REQUEST if reasoned else ""), reasoned
+    draws = Draws(int(rng.integers(2**31)), _FREE_STREAM)
+    free = rephrased(question, Phrasing.FREE, draws)
+    wish = draws.choice(_WISHES)
+    return free, with_wish(free.text, wish, draws), wish is not ReasoningWish.DECLINED
+
+
+def _pair(
+    question: Question, text: str, reasoned: bool, instance: np.ndarray, grids: Grids | None
+) -> QuestionAnswer:
+    answer = question.reasoned_answer if reasoned else question.given_answer
     pointers: list[Pointer] = []
     for reference in question.references if grids is not None else ():
         assert grids is not None
@@ -174,14 +195,15 @@ def _pair(question: Question, reasoned: bool, instance: np.ndarray, grids: Grids
 
 
 def _quotes(question: Question, text: str, answer: str) -> Iterator[Quote]:
-    """The letter that an answer ends in repeats its choice; the conclusion before it, what decides it."""
+    """The last words of an answer repeat its choice; the conclusion before them, what decides it."""
     if not question.choices:
         return
-    choice = question.choices[LETTERS.index(question.answer)]
-    listed = f" {question.answer}. {choice}"
-    start = text.rindex(listed) + 1
-    source = (start, start + len(listed) - 1)
-    yield Quote(len(answer) - len(question.answer), len(answer), source)
+    place = LETTERS.index(question.answer)
+    choice = question.choices[place]
+    source = _listed_at(question, place, text)
+    given = question.given_answer
+    if source is not None:
+        yield Quote(len(answer) - len(given), len(answer), source)
     conclusion = f"So it is {choice}."
     if conclusion not in answer:
         return
@@ -189,8 +211,15 @@ def _quotes(question: Question, text: str, answer: str) -> Iterator[Quote]:
     if question.decides:
         start = answer.index(question.decides)
         yield Quote(end - len(choice), end, (start, start + len(question.decides)), in_answer=True)
-    else:
+    elif source is not None:
         yield Quote(end - len(choice), end, source)
+
+
+def _listed_at(question: Question, place: int, text: str) -> tuple[int, int] | None:
+    """Where a text lists a choice; None where it leaves the choices unsaid."""
+    listed = question.listed[place] if question.listed else ""
+    start = text.rfind(listed) if listed else -1
+    return None if start < 0 else (start, start + len(listed))
 
 
 def _looking(reference: Reference, words: str) -> Iterator[tuple[int, int]]:

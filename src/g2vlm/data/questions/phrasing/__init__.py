@@ -1,0 +1,1 @@
+"""Other words for the same question: templates, synonyms, courtesies, slips, forms of answers."""
