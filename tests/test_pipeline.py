@@ -113,7 +113,7 @@ def test_gradients_are_never_recorded(model: g2vlm.Model) -> None:
     perception = model.perceive(pictures(1))
     assert torch.is_grad_enabled()
     assert not any(p.requires_grad for p in model.network.parameters())
-    assert perception._cache.read(0, 0)[0].grad_fn is None
+    assert perception._memory.photos[0].keys.grad_fn is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ _PLACES = {
     "load": "g2vlm.opening",
     "Model": "g2vlm.pipeline",
     "Perception": "g2vlm.inference.perception",
-    "Answer": "g2vlm.inference.perception",
+    "Answer": "g2vlm.inference.answers",
     "Sampling": "g2vlm.inference.sampling",
     "Scene": "g2vlm.scene.scene",
     "View": "g2vlm.scene.view",
@@ -47,7 +47,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from g2vlm.errors import G2VLMError
-    from g2vlm.inference.perception import Answer, Perception
+    from g2vlm.inference.answers import Answer
+    from g2vlm.inference.perception import Perception
     from g2vlm.inference.sampling import Sampling
     from g2vlm.inputs.geometric import Fit
     from g2vlm.inputs.video import FrameChoice, FrameChoiceKind

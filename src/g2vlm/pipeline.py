@@ -17,6 +17,7 @@ from g2vlm.checkpoints.loading import (
 from g2vlm.checkpoints.saving import save_network
 from g2vlm.errors import OutputError
 from g2vlm.inference.assembly import assemble_scene
+from g2vlm.inference.batch import AnswerBatch
 from g2vlm.inference.choices import member_of
 from g2vlm.inference.decoding import DECODERS, Decoder, Decoding, choose_decoding
 from g2vlm.inference.perceiving import PhotoReader
@@ -51,8 +52,8 @@ from g2vlm.video.reconstructor import NetworkReconstructor
 from g2vlm.video.stitching import StitchingProgress, no_progress
 from g2vlm.video.stream import StreamOptions, stream_views
 
-QUESTION_HEADROOM = 512
-"""Tokens of question and answer that a memory has room for from the start; it grows beyond."""
+QUESTION_TOKENS = 512
+"""Tokens of question and answer that a plan of memory counts with."""
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -284,7 +285,7 @@ class Model:
 
     def memory_plan(self, num_views: int, height: int, width: int) -> CachePlan:
         """Size of the memory of a perception of views of a given size in pixels after resizing."""
-        text = len(self.tokenizer.encode(SYSTEM_PROMPT)) + QUESTION_HEADROOM
+        text = (len(self.tokenizer.encode(SYSTEM_PROMPT)), QUESTION_TOKENS)
         dtype = self.placement.precision.dtype
         size = (num_views, height, width)
         return plan_memory(self.config, self._semantic_preparation(), size, text, dtype)
@@ -296,11 +297,9 @@ class Model:
         with watch.measure("forward_s"):
             cache = KeyValueCache(
                 CacheShape.of(self.config.mixture),
-                plan.num_tokens,
+                plan.num_photo_tokens,
                 dtype=self.placement.precision.dtype,
                 device=self.placement.device,
-                growing=True,
-                cleared=DECODERS[self.decoding].needs_cleared,
             )
             reader = PhotoReader(
                 self.network, self._prompts, self._semantic_preparation(), self.view_attention
@@ -318,6 +317,15 @@ class Model:
             if self._decoder is None or self._decoder.network is not self.network:
                 self._decoder = DECODERS[self.decoding](self.network)
             return self._decoder
+
+    def answer_batch(self, *, max_rows: int | None = None) -> AnswerBatch:
+        """A scheduler of answers, for `Perception.question` of any perceptions of this model.
+
+        Args:
+            max_rows: answers that run at the same time; further questions wait.
+        """
+        self.load_parts(CHAT_PARTS)
+        return AnswerBatch(self.decoder(), self._prompts, max_rows=max_rows)
 
     def _read(
         self,

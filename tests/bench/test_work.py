@@ -52,9 +52,23 @@ def matrix_vector_flops(matrix: tuple[int, ...], *others: object, **options: obj
     return 2 * matrix[0] * matrix[1]
 
 
+def attention_flops(
+    queries: tuple[int, ...], keys: tuple[int, ...], *others: object, **options: object
+) -> int:
+    """Nor the attention kernel of a CPU, where it is called by name."""
+    batch, heads, tokens, channels = queries
+    return 4 * batch * heads * tokens * keys[2] * channels
+
+
+UNKNOWN = {
+    torch.ops.aten.mv: matrix_vector_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+}
+
+
 def counted(network: G2VLM, prompt: Prompt, wants: Wants, cache: KeyValueCache | None = None) -> int:
     """What torch counts; the plain attention is used because its products are visible to the counter."""
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mv: matrix_vector_flops})
+    counter = FlopCounterMode(display=False, custom_mapping=UNKNOWN)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         network(prompt.inputs, wants, cache)
     return int(counter.get_total_flops())

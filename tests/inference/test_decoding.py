@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,15 +24,34 @@ from g2vlm.model.quantization import Quantization
 QUESTIONS = ("How far is the chair?", "Which of the two tables is nearer?", "What stands behind it?")
 
 
-def test_compiled_answers_are_those_of_plain_passes(tmp_path: Path) -> None:
-    program = [sys.executable, str(Path(__file__).with_name("compiled_answers.py")), str(tmp_path)]
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("compiled")
+    program = [sys.executable, str(Path(__file__).with_name("compiled_answers.py")), str(folder)]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["compiled"] == found["plain"]
-    assert min(len(ids) for rows in found["plain"] for ids in rows) > 2
-    # For one question and for several: one graph for the first size of memory, and one for all others.
-    assert found["graphs"] <= 4
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_compiled_answers_are_those_of_plain_passes(compiled: dict[str, Any]) -> None:
+    assert compiled["compiled"] == compiled["plain"]
+    assert min(len(ids) for rows in compiled["plain"] for ids in rows) > 2
+    # For one question and for several, behind photos and behind a conversation; whatever the sizes are.
+    assert compiled["graphs"] <= 4
+
+
+def test_compiled_passes_run_in_one_thread_whoever_asks(compiled: dict[str, Any]) -> None:
+    assert compiled["from_threads"] == compiled["plain"]
+    assert compiled["threads"] == 1
+    assert not compiled["own_thread"]
+    # One for each thread that asked at the same time; used again, because graphs know their places.
+    assert 1 <= compiled["caches"] <= 4
+
+
+def test_nothing_large_is_copied_for_a_recorded_pass(compiled: dict[str, Any]) -> None:
+    """Beginnings that answers share were: a gigabyte a token with many photos."""
+    assert not compiled["copied"]
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "int4"])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,15 @@ import g2vlm
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
 from g2vlm.inference import perceiving
-from g2vlm.inference.generation import Continuation, Generator
+from g2vlm.inference.answers import Ending, Transcript
 from g2vlm.inference.perception import Perception
 from g2vlm.inference.sampling import Sampling
-from g2vlm.inference.timing import Stopwatch
 from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import prepare_semantic
-from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.cache import BLOCK_TOKENS, CacheShape, KeyValueCache
 from g2vlm.model.network import Wants
+from g2vlm.model.row_cache import Prefill
 
 QUESTION = "How far is the chair?"
 
@@ -63,12 +64,13 @@ def test_reading_a_few_views_at_a_time_leaves_the_memory_of_one_pass(
     cache = KeyValueCache(CacheShape.of(model.config.mixture), whole.inputs.layout.num_tokens)
     with torch.inference_mode():
         model.network(whole.inputs, Wants(), cache)
-    assert (found._cache.length, found._position) == (cache.length, whole.next_position)
-    for layer in range(model.config.mixture.num_layers):
-        for ours, expected in zip(found._cache.read(layer, 0), cache.read(layer, 0), strict=True):
-            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
-    # Planned to the token: nothing grows while photos are read.
-    assert found._cache.capacity == model.memory_plan(5, *images.pixels.shape[-2:]).num_tokens
+    assert (found.num_tokens, found._memory.position) == (cache.length, whole.next_position)
+    ((ours,), (expected,)) = found._memory.beginning, cache.segments()
+    torch.testing.assert_close(ours.keys, expected.keys, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.values, expected.values, atol=1e-5, rtol=1e-4)
+    # Planned to the token: photos take what they fill.
+    assert found.num_tokens == model.memory_plan(5, *images.pixels.shape[-2:]).num_photo_tokens
+    assert found.num_bytes == ours.keys.nbytes + ours.values.nbytes
 
 
 def test_streamed_pieces_join_to_the_text_and_never_hold_half_a_character(perception: Perception) -> None:
@@ -83,32 +85,23 @@ def test_streamed_pieces_join_to_the_text_and_never_hold_half_a_character(percep
         assert answer.text == tokenizer.decode(answer.token_ids[:-1])
 
 
-def test_a_character_of_several_tokens_is_streamed_in_one_piece(
-    perception: Perception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_character_of_several_tokens_is_streamed_in_one_piece(perception: Perception) -> None:
     ids = perception._prompts.tokenizer.encode("é🙂好")
     assert len(ids) == 9
-
-    def spell(_self: Generator, *_args: object) -> Iterator[list[list[int]]]:
-        yield from ([[token]] for token in [*ids, 0])
-
-    monkeypatch.setattr(Generator, "run", spell)
     pieces: list[str] = []
-    assert perception.ask(QUESTION, on_text=pieces.append).text == "é🙂好"
+    transcript = Transcript(perception._prompts.tokenizer, pieces.append)
+    for count in range(len(ids) + 2):
+        transcript.follow([*ids, 0][:count])
+    assert transcript.finish() == "é🙂好"
     assert pieces == ["é", "🙂", "好"]
 
 
-def test_an_unfinished_character_at_the_limit_is_marked_in_text_and_stream(
-    perception: Perception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unfinished_character_at_the_limit_is_marked_in_text_and_stream(perception: Perception) -> None:
     ids = perception._prompts.tokenizer.encode("a🙂")[:3]
-
-    def spell(_self: Generator, *_args: object) -> Iterator[list[list[int]]]:
-        yield from ([[token]] for token in [*ids, 0])
-
-    monkeypatch.setattr(Generator, "run", spell)
     pieces: list[str] = []
-    assert perception.ask(QUESTION, on_text=pieces.append).text == "a�"
+    transcript = Transcript(perception._prompts.tokenizer, pieces.append)
+    transcript.follow([*ids, 0])
+    assert transcript.finish() == "a�"
     assert "".join(pieces) == "a�"
 
 
@@ -119,6 +112,7 @@ def test_the_end_token_ends_the_answer_and_is_not_part_of_it(perception: Percept
     pieces: list[str] = []
     answer = perception.ask(QUESTION, max_new_tokens=12, on_text=pieces.append)
     assert answer.finished
+    assert answer.ending is Ending.MODEL
     assert answer.token_ids == ids[: place + 1]
     assert answer.text == "".join(pieces) == perception._prompts.tokenizer.decode(ids[:place])
 
@@ -135,15 +129,15 @@ def test_the_limit_counts_passes(perception: Perception) -> None:
         answer = perception.ask(QUESTION, max_new_tokens=limit)
         assert answer.token_ids == long.token_ids[:limit]
         assert not answer.finished
+        assert answer.ending is Ending.LIMIT
 
 
-def test_a_question_longer_than_the_headroom_grows_the_memory_and_spoils_nothing(
-    perception: Perception,
-) -> None:
+def test_a_long_question_takes_nothing_of_the_memory_and_spoils_nothing(perception: Perception) -> None:
+    """The buffers of the photos once doubled for it, and stayed so."""
     before = perception.ask(QUESTION, max_new_tokens=10)
     size = perception.num_bytes
-    perception.ask("word " * 300, max_new_tokens=5)
-    assert perception.num_bytes > size
+    perception.ask("word " * 700, max_new_tokens=5)
+    assert perception.num_bytes == size
     assert perception.ask(QUESTION, max_new_tokens=10).token_ids == before.token_ids
 
 
@@ -198,7 +192,6 @@ def test_a_remembered_turn_is_read_by_the_next_and_can_be_forgotten(perception: 
     assert follow_up.token_ids != fresh.token_ids
     # The same conversation read as one text gives the same answer.
     prompts = perception._prompts
-    start = perception._photos[1]
     ids = [
         *prompts.question_ids("What is this?"),
         *first.token_ids[:-1],
@@ -206,23 +199,44 @@ def test_a_remembered_turn_is_read_by_the_next_and_can_be_forgotten(perception: 
     ]
     perception.forget()
     assert perception.num_tokens == photos
-    prompt = prompts.text(ids, start)
-    perception._cache.reserve(len(ids) + 8)
-    generator = Generator(perception._decoder, Sampling(), prompts.end_token)
-    run = generator.run(
-        Continuation(prompt, perception._cache, torch.tensor([prompt.next_position])),
-        8,
-        Stopwatch(torch.device("cpu")),
-    )
-    assert tuple(choices[0] for look in run for choices in look) == follow_up.token_ids
-    perception.forget()
+    whole = replace(perception.question(QUESTION, max_new_tokens=8), token_ids=tuple(ids))
+    ((answer, _),) = perception._answers([whole], None)
+    assert answer.token_ids == follow_up.token_ids
     assert perception.ask(QUESTION, max_new_tokens=8).token_ids == fresh.token_ids
 
 
+def test_a_conversation_grows_by_blocks_and_the_photos_stay_where_they_are(perception: Perception) -> None:
+    (photos,) = perception._memory.photos
+    for _ in range(6):
+        perception.ask("word " * 50, max_new_tokens=3, remember=True)
+    assert perception._memory.photos == (photos,)
+    blocks = perception._memory.conversation
+    assert len(blocks) == 2
+    assert blocks[0].num_tokens == BLOCK_TOKENS
+    block = CacheShape.of(perception._network.config.mixture).num_bytes(BLOCK_TOKENS, torch.float32)
+    assert perception.num_bytes == photos.num_bytes + 2 * block
+    assert perception.num_tokens == photos.num_tokens + sum(one.num_tokens for one in blocks)
+
+
 def test_an_offloaded_memory_answers_as_before(perception: Perception) -> None:
+    perception.ask("What is this?", max_new_tokens=4, remember=True)
     before = perception.ask(QUESTION, max_new_tokens=6)
     perception.offload()
     assert perception.ask(QUESTION, max_new_tokens=6).token_ids == before.token_ids
+
+
+def test_what_was_moved_is_continued_in_a_new_block(perception: Perception) -> None:
+    """As after an offload to another device, of which a machine without a GPU has none."""
+    alike = perception.ask("What is this?", max_new_tokens=4, remember=True)
+    first = perception.ask(QUESTION, max_new_tokens=6, remember=True)
+    expected = perception.ask(QUESTION, max_new_tokens=6)
+    perception.forget()
+    assert perception.ask("What is this?", max_new_tokens=4, remember=True).token_ids == alike.token_ids
+    moved = perception._memory.to("cpu")
+    perception._memory, perception._turns, perception._earlier = moved, None, moved.conversation
+    assert perception.ask(QUESTION, max_new_tokens=6, remember=True).token_ids == first.token_ids
+    assert len(perception._memory.conversation) == 2
+    assert perception.ask(QUESTION, max_new_tokens=6).token_ids == expected.token_ids
 
 
 def test_photos_matter(model: g2vlm.Model) -> None:
@@ -237,6 +251,38 @@ def test_sampling_is_reproducible_by_its_seed(perception: Perception) -> None:
 
     assert ask(1) == ask(1)
     assert ask(1) != ask(2)
+
+
+def test_questions_side_by_side_draw_by_themselves(perception: Perception) -> None:
+    sampling = Sampling(temperature=1.0, seed=4)
+    found = perception.ask_many([QUESTION] * 3, max_new_tokens=12, sampling=sampling)
+    alone = [
+        perception.ask(QUESTION, max_new_tokens=12, sampling=replace(sampling, seed=4 + number))
+        for number in range(3)
+    ]
+    assert [answer.token_ids for answer in found] == [answer.token_ids for answer in alone]
+    assert len({answer.token_ids for answer in found}) > 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+def test_log_probabilities_are_those_of_the_model(
+    perception: Perception, model: g2vlm.Model, temperature: float
+) -> None:
+    sampling = Sampling(temperature=temperature)
+    answer = perception.ask(QUESTION, max_new_tokens=6, sampling=sampling)
+    asked = perception.question(QUESTION)
+    ids = [*asked.token_ids, *answer.token_ids[:-1]]
+    prefill = Prefill([asked.beginning], [len(ids)], torch.device("cpu"))
+    inputs = perception._prompts.texts([ids], [asked.position])
+    slots = torch.arange(len(asked.token_ids) - 1, len(ids))
+    with torch.inference_mode():
+        logits = model.network(inputs, Wants(logit_slots=slots), prefill).logits
+    expected = logits[0].log_softmax(dim=-1)[torch.arange(6), list(answer.token_ids)]
+    np.testing.assert_allclose(answer.log_probabilities, expected, rtol=0, atol=1e-4)
+    assert answer.log_probability == pytest.approx(float(expected.mean()), abs=1e-4)
+    assert answer.confidence == pytest.approx(float(expected.mean().exp()), rel=1e-3)
+    (beside, _) = perception.ask_many([QUESTION, "What else?"], max_new_tokens=6, sampling=sampling)
+    np.testing.assert_allclose(beside.log_probabilities, answer.log_probabilities, atol=1e-4)
 
 
 @pytest.mark.parametrize("question", ["", "  ", "\n"])

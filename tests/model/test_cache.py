@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.cache import BLOCK_TOKENS, CacheShape, KeyValueCache, Segment
 from g2vlm.model.config import MixtureConfig
 
 SHAPE = CacheShape(num_layers=2, num_kv_heads=2, head_dim=4)
@@ -54,14 +54,65 @@ def test_a_static_cache_refuses_to_outgrow_its_capacity() -> None:
     assert (cache.length, cache.capacity) == (3, 4)
 
 
-def test_a_growing_cache_doubles_and_keeps_what_it_holds() -> None:
+def test_a_growing_cache_adds_blocks_and_copies_nothing() -> None:
+    """It once doubled, and held everything twice while it did."""
     cache = KeyValueCache(SHAPE, 2, growing=True)
     kept = append(cache, 2)
+    (first,) = cache.segments()
     append(cache, 1, start=9.0)
-    assert cache.capacity == 4
-    cache.reserve(20)
-    assert cache.capacity == 23
+    assert cache.capacity == 2 + BLOCK_TOKENS
+    append(cache, BLOCK_TOKENS, start=50.0)
+    assert cache.capacity == 2 + 2 * BLOCK_TOKENS
+    append(cache, 2 * BLOCK_TOKENS)
+    assert cache.capacity == 2 + 4 * BLOCK_TOKENS
+    assert cache.num_bytes == SHAPE.num_bytes(cache.capacity, torch.float32)
+    assert [one.num_tokens for one in cache.segments()] == [2, 1, BLOCK_TOKENS, 2 * BLOCK_TOKENS]
+    assert cache.segments()[0].keys.data_ptr() == first.keys.data_ptr()
     assert torch.equal(cache.read(0, 0)[0][:, :, :2], kept)
+
+
+def test_what_was_read_elsewhere_fills_blocks_to_the_last_token() -> None:
+    cache = KeyValueCache(SHAPE, BLOCK_TOKENS, growing=True)
+    count = BLOCK_TOKENS // 2 + 3
+    turns = [Segment(*torch.randn(2, 2, 2, count, 4)) for _ in range(3)]
+    for turn in turns:
+        cache.append(turn)
+    assert [one.num_tokens for one in cache.segments()] == [BLOCK_TOKENS, 3 * count - BLOCK_TOKENS]
+    for layer in range(2):
+        keys, values = cache.read(layer, 0)
+        assert torch.equal(keys[0], torch.cat([turn.keys[layer] for turn in turns], dim=1))
+        assert torch.equal(values[0], torch.cat([turn.values[layer] for turn in turns], dim=1))
+
+
+def test_segments_stay_as_they_were_while_the_cache_grows() -> None:
+    cache = KeyValueCache(SHAPE, 4, growing=True)
+    append(cache, 3)
+    (before,) = cache.segments()
+    copy = before.keys.clone()
+    append(cache, 1, start=7.0)
+    append(cache, 5, start=8.0)
+    assert before.num_tokens == 3
+    assert torch.equal(before.keys, copy)
+    with pytest.raises(ValueError, match="one sequence, got 2"):
+        KeyValueCache(SHAPE, 4, batch=2).segments()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_over_blocks_is_that_over_one(causal: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, several = KeyValueCache(SHAPE, 5000), KeyValueCache(SHAPE, 2, growing=True)
+    with torch.no_grad():
+        for count in (2, 3, BLOCK_TOKENS, 7):
+            queries = torch.randn(1, 4, count, 4, generator=generator)
+            keys, values = torch.randn(2, 1, 2, count, 4, generator=generator)
+            found = []
+            for cache in (one, several):
+                cache.reserve(count)
+                cache.store(0, [(keys, values)])
+                found.append(cache.attend(0, queries, count, causal=causal))
+                cache.advance(count)
+            torch.testing.assert_close(found[1], found[0], rtol=0, atol=2e-6)
+    assert len(several.segments()) == 4
 
 
 @settings(deadline=None, max_examples=30)

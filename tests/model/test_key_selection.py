@@ -8,6 +8,7 @@ from g2vlm.errors import InputError
 from g2vlm.inference.prompts import layout_of
 from g2vlm.inputs.spans import ImageTokens, SpanBuilder
 from g2vlm.model import key_selection
+from g2vlm.model.cache import KeyValueCache
 from g2vlm.model.config import g2vlm_test
 from g2vlm.model.key_selection import KeyChoice, KeySelection, SelectingMemory
 from g2vlm.model.layout import Streams
@@ -98,3 +99,15 @@ def test_only_one_block_of_views_can_be_read_selectively() -> None:
         SelectingMemory(layout(one_block=False), VIEWS, KeySelection(2))
     with pytest.raises(InputError, match="at least 1 key"):
         KeySelection(0)
+
+
+def test_it_is_no_cache_and_refuses_to_be_used_as_one(mixture: Mixture) -> None:
+    """It once passed for a cache without being one: its capacity and size were not there."""
+    memory = SelectingMemory(layout(), VIEWS, KeySelection(2))
+    assert not isinstance(memory, KeyValueCache)
+    with pytest.raises(ValueError, match="one pass over 107 tokens, got 9: key selection keeps nothing"):
+        memory.reserve(9)
+    with torch.no_grad():
+        mixture(streams(), layout(), memory)
+        with pytest.raises(ValueError, match="got 107 after it"):
+            mixture(streams(), layout(), memory)

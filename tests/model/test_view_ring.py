@@ -53,8 +53,6 @@ def test_size_is_fixed_and_only_whole_views_fit() -> None:
         assert one.capacity == capacity
     with pytest.raises(ValueError, match="Expected 5 tokens next"):
         one.reserve(VIEW + 1)
-    with pytest.raises(ValueError, match="truncate"):
-        one.truncate(0)
 
 
 def test_followers_are_the_keys_of_later_positions() -> None:

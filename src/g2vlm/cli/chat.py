@@ -151,6 +151,8 @@ def _asker(
             "answer": answer.text,
             "token_ids": list(answer.token_ids),
             "finished": answer.finished,
+            "log_probability": answer.log_probability,
+            "confidence": answer.confidence,
             "timings": dict(answer.timings),
         }
 

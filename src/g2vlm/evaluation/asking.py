@@ -8,11 +8,9 @@ import torch
 from PIL import Image
 
 from g2vlm.checkpoints.loading import CHAT_PARTS
+from g2vlm.inference.batch import AnswerBatch, Question
 from g2vlm.inference.decoding import Decoder
-from g2vlm.inference.generation import Continuation, Generator
 from g2vlm.inference.prompts import Prompt, PromptBuilder, layout_of, text_of
-from g2vlm.inference.sampling import Sampling
-from g2vlm.inference.timing import Stopwatch
 from g2vlm.inputs import spans as words
 from g2vlm.inputs.photos import load_photos
 from g2vlm.inputs.semantic import SemanticImages, SemanticPreparation, prepare_semantic
@@ -72,33 +70,24 @@ class Examiner:
         model, placement = self.model, self.model.placement
         model.load_parts(CHAT_PARTS)
         prompts = PromptBuilder(model.tokenizer, model.config, placement.device)
-        beginning = self._beginning(photos, prompts)
-        rows = [prompts.question_ids(question) for question in questions]
-        prompt, padding = prompts.texts(rows, beginning.next_position)
-        tokens = beginning.inputs.layout.num_tokens + prompt.inputs.layout.num_tokens + self.max_new_tokens
+        before = self._beginning(photos, prompts)
         cache = KeyValueCache(
             CacheShape.of(model.config.mixture),
-            tokens,
+            before.inputs.layout.num_tokens,
             dtype=placement.precision.dtype,
             device=placement.device,
-            growing=True,
         )
-        model.network(beginning.inputs, Wants(), cache)
-        branch = cache.branch(len(rows), prompt.inputs.layout.num_tokens + self.max_new_tokens, padding)
-        positions = torch.tensor([beginning.next_position + len(row) for row in rows])
-        return self._write(prompts, Continuation(prompt, branch, positions), len(rows))
-
-    def _write(self, prompts: PromptBuilder, start: Continuation, count: int) -> tuple[str, ...]:
-        tokens: list[list[int]] = [[] for _ in range(count)]
-        generator = Generator(Decoder(self.model.network), Sampling(), prompts.end_token)
-        watch = Stopwatch(self.model.placement.device, exact=False)
-        for look in generator.run(start, self.max_new_tokens, watch):
-            for choices in look:
-                for row, token in zip(tokens, choices, strict=True):
-                    if not row or row[-1] != prompts.end_token:
-                        row.append(token)
+        model.network(before.inputs, Wants(), cache)
+        beginning, limit = cache.segments(), self.max_new_tokens
+        with AnswerBatch(Decoder(model.network), prompts) as batch:
+            answers = [
+                batch.add(Question(tuple(prompts.question_ids(text)), beginning, before.next_position, limit))
+                for text in questions
+            ]
+            while batch.is_busy:
+                batch.step()
         # As in `Perception`: the last choice is the end token, or at the limit no part of the answer.
-        return tuple(self.model.tokenizer.decode(row[:-1]) for row in tokens)
+        return tuple(model.tokenizer.decode(answer.token_ids[:-1]) for answer in answers)
 
     def _beginning(self, photos: list[Image.Image], prompts: PromptBuilder) -> Prompt:
         """The chat prompt up to the question, without its geometric images."""

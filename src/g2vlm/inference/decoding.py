@@ -1,21 +1,24 @@
-"""Passes over one token of each row, which write answers: plain, in C, or compiled."""
+"""Passes over one token of each row, which decode answers: plain, in C, or compiled."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from enum import Enum
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from g2vlm.errors import DeviceError
-from g2vlm.model.cache import KeyValueCache, StepMemory
+from g2vlm.model.cache import CacheShape
 from g2vlm.model.native.decoding import NativePass
 from g2vlm.model.native.library import NativeUnavailableError, has_fast_integers, has_fast_unpacking
-from g2vlm.model.network import G2VLM
+from g2vlm.model.network import G2VLM, NextTokens
 from g2vlm.model.precision import Placement, Precision
 from g2vlm.model.quantization import Quantization
 from g2vlm.model.rotary import Rotation
+from g2vlm.model.row_cache import RowCache, StepMemory
 
 
 class Decoding(Enum):
@@ -29,35 +32,31 @@ class Decoding(Enum):
     """On a CUDA GPU: as one graph of `torch.compile`."""
 
 
-_Read = Callable[[Tensor, Tensor, KeyValueCache], Tensor]
-"""From tokens, positions and memory to logits or choices."""
-
-
 class Decoder:
-    """The passes over one token of each row."""
-
-    needs_cleared = False
-    """Whether memory must hold zeros where nothing was written yet."""
+    """The passes over one token of each row. Several threads may use it, each with a cache of its own."""
 
     def __init__(self, network: G2VLM) -> None:
         self.network = network
+        self._shape = CacheShape.of(network.config.mixture)
+        assert isinstance(network.embedding, nn.Embedding)
+        self._dtype = network.embedding.weight.dtype
+
+    def take_cache(self) -> RowCache:
+        """An empty cache for the passes of one thread; `give_back` when it is done."""
+        return RowCache(self._shape, self._dtype, self.network.device)
+
+    def give_back(self, cache: RowCache) -> None:
+        """Take an empty cache that is not needed any more."""
 
     @torch.inference_mode()
     def __call__(
-        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
-    ) -> Float[Tensor, "batch vocabulary"]:
-        """Read one token of each row behind what the cache holds: the logits of the next."""
-        cache.reserve(1)
+        self, tokens: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RowCache
+    ) -> NextTokens:
+        """Read one token of each row behind what the cache holds."""
+        cache.reserve()
         logits = self.network.decode(tokens, self.network.text_rotation(positions), cache)
-        cache.advance(1)
-        return logits
-
-    @torch.inference_mode()
-    def choose(
-        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
-    ) -> Int[Tensor, " batch"]:
-        """The same, but of the logits only the likeliest."""
-        return self(tokens, positions, cache).argmax(dim=-1)
+        cache.advance()
+        return NextTokens.of(logits)
 
 
 class NativeDecoder(Decoder):
@@ -78,65 +77,106 @@ class NativeDecoder(Decoder):
         self._pass = NativePass(network)
 
     def __call__(
-        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
-    ) -> Float[Tensor, "batch vocabulary"]:
-        """As of any decoder."""
-        return self._either(super().__call__, self._pass, (tokens, positions, cache))
-
-    def choose(
-        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
-    ) -> Int[Tensor, " batch"]:
-        """The likeliest next token of each row. Mostly without torch, to keep caches warm."""
-        return self._either(super().choose, self._pass.choose, (tokens, positions, cache))
-
-    def _either(self, plain: _Read, native: _Read, given: tuple[Tensor, Tensor, KeyValueCache]) -> Tensor:
-        cache = given[2]
+        self, tokens: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RowCache
+    ) -> NextTokens:
+        """As of any decoder. Mostly without torch, to keep caches warm."""
         if not self._pass.fits(cache):
-            return plain(*given)
-        cache.reserve(1)
-        found = native(*given)
-        cache.advance(1)
+            return super().__call__(tokens, positions, cache)
+        cache.reserve()
+        found = self._pass(tokens, positions, cache)
+        cache.advance()
         return found
+
+
+MOST_SEGMENTS = 2
+"""Segments of a beginning that compiled passes read, photos and a conversation: each number is a graph."""
 
 
 class CompiledDecoder(Decoder):
     """Passes compiled as one graph: on a GPU, launching many small kernels takes longer than running them.
 
-    The first pass compiles, for up to minutes with many layers; later sizes of memory do so once more in all.
-    Choices are those of plain passes up to rounding. Source: the design of gpt-fast, buffers of fixed size
-    and a place in them that is data.
+    The first pass compiles, for up to minutes with many layers; a conversation and several rows do so once
+    more each. Rows behind different beginnings, or behind long conversations, go the plain way. Choices are
+    those of plain passes up to rounding. Passes of all threads run in one thread, because recorded CUDA
+    graphs belong to the thread that recorded them. Source: the design of gpt-fast, buffers of fixed size and
+    a place in them that is data.
 
     Args:
         network: the parts of a model that write text.
         backend: of `torch.compile`.
     """
 
-    needs_cleared = True
-
     def __init__(self, network: G2VLM, backend: str | Callable[..., Any] = "inductor") -> None:
         super().__init__(network)
         self._on_gpu = network.device.type == "cuda"
         mode = "reduce-overhead" if self._on_gpu and backend == "inductor" else None
-        self._write = torch.compile(self._pass, fullgraph=True, backend=backend, mode=mode)
+        self._compiled = torch.compile(self._pass, fullgraph=True, backend=backend, mode=mode)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="g2vlm-decode")
+        self._free: list[RowCache] = []
+
+    def take_cache(self) -> RowCache:
+        """As of any decoder, but one that was used before, if there is: its place is where graphs look."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return RowCache(self._shape, self._dtype, self.network.device, lasting=True)
+
+    def give_back(self, cache: RowCache) -> None:
+        """Keep a cache for the next."""
+        self._free.append(cache)
+
+    def __call__(
+        self, tokens: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RowCache
+    ) -> NextTokens:
+        """As of any decoder."""
+        beginnings = cache.readers
+        if len(beginnings) > MOST_SEGMENTS or any(reader.index is not None for reader in beginnings):
+            return super().__call__(tokens, positions, cache)
+        stream = torch.cuda.current_stream(self.network.device) if self._on_gpu else None
+        return self._thread.submit(self._step, tokens, positions, cache, stream).result()
 
     @torch.inference_mode()
-    def __call__(
-        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
-    ) -> Float[Tensor, "batch vocabulary"]:
-        """As of any decoder."""
-        cache.reserve(1)
-        memory, rotation = cache.step_memory(), self.network.text_rotation(positions)
-        if self._on_gpu:
+    def _step(self, tokens: Tensor, positions: Tensor, cache: RowCache, stream: Any) -> NextTokens:
+        cache.reserve()
+        count, rows = cache.num_rows, cache.capacity[0]
+        # Rows that nobody uses are read and written as well: sizes are powers of two, so that few graphs do.
+        ids, places, where = (
+            torch.nn.functional.pad(given, (0, rows - count))
+            for given in (tokens, positions, torch.tensor(cache.lengths, device=tokens.device))
+        )
+        rotation, (keys, values) = self.network.text_rotation(places), cache.buffers
+        beginning = tuple((one.segment.keys, one.segment.values) for one in cache.readers)
+        for buffer in (*keys, *values, *(kind for pair in beginning for kind in pair)):
+            _mark(buffer)
+        with torch.cuda.stream(stream) if self._on_gpu else nullcontext():
             torch.compiler.cudagraph_mark_step_begin()
-            # CUDA graphs would otherwise work on copies of what a pass changes.
-            for buffer in (memory.keys, memory.values):
-                torch._dynamo.mark_static_address(buffer)
-        logits: Tensor = self._write(tokens, rotation.cos, rotation.sin, *vars(memory).values())
-        cache.advance(1)
-        return logits
+            found: NextTokens = self._compiled(
+                ids, rotation.cos, rotation.sin, where, tuple(keys), tuple(values), beginning
+            )
+        cache.advance()
+        # What is kept must not lie where the next pass of the graph writes; nobody keeps logits.
+        return NextTokens(
+            found.logits[:count], found.choices[:count].clone(), found.log_probabilities[:count].clone()
+        )
 
-    def _pass(self, tokens: Tensor, cos: Tensor, sin: Tensor, *memory: Any) -> Tensor:
-        return self.network.decode(tokens, Rotation(cos, sin), StepMemory(*memory))
+    def _pass(
+        self, tokens: Tensor, cos: Tensor, sin: Tensor, places: Tensor, keys: Any, values: Any, beginning: Any
+    ) -> NextTokens:
+        memory = StepMemory(keys, values, places, beginning)
+        return NextTokens.of(self.network.decode(tokens, Rotation(cos, sin), memory))
+
+
+def _mark(buffer: Tensor) -> None:
+    """Tell compilers once what is true of keys and values."""
+    if hasattr(buffer, "_dynamo_static_input_type"):
+        return
+    # CUDA graphs would otherwise copy what they read or change before every pass.
+    torch._dynamo.mark_static_address(buffer)
+    # The number of tokens stands before the channels in buffers of every kind; the first is that of rows, for
+    # buffers of one layer. One graph for all numbers.
+    for axis in (buffer.ndim - 2, 0):
+        if buffer.shape[axis] > 1:
+            torch._dynamo.maybe_mark_dynamic(buffer, axis)
 
 
 DECODERS: dict[Decoding, type[Decoder]] = {

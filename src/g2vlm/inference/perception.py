@@ -1,39 +1,27 @@
 """What the network has perceived: the scene, and a memory that answers questions without looking again."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 
 from g2vlm.errors import InputError
+from g2vlm.inference.answers import Answer, Transcript
+from g2vlm.inference.batch import AnswerBatch, Question, RunningAnswer
 from g2vlm.inference.decoding import Decoder
-from g2vlm.inference.generation import Continuation, Generator
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.sampling import Sampling
-from g2vlm.inference.timing import Stopwatch
-from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.cache import BLOCK_TOKENS, CacheShape, KeyValueCache, Segment
+from g2vlm.model.row_cache import Beginning
 from g2vlm.scene.scene import Scene
 
 MAX_NEW_TOKENS = 100
 """Released limit on the passes of an answer."""
 
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to one question."""
-
-    text: str
-    """Without the end token."""
-    token_ids: tuple[int, ...]
-    """The choice of every pass. The last one is the end token or, at the limit, is not part of the text: the
-    released limit counts passes, and the first pass reads the line break before the answer."""
-    finished: bool
-    """Whether the model ended the answer itself, rather than the limit."""
-    timings: dict[str, float] = field(default_factory=dict)
-    """Seconds: `prefill_s` reading the question, `decode_s` decoding the answer; of the whole batch."""
-
-    def __str__(self) -> str:
-        return self.text
+Cancel = Callable[[], bool] | threading.Event
+"""Says, or is set once, nobody wants an answer any more."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +32,39 @@ class PerceivedPhotos:
     next_position: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Memory:
+    """What a question continues from; replaced as a whole, never changed."""
+
+    photos: Beginning
+    conversation: Beginning
+    """Remembered questions and answers."""
+    position: int
+    """Of what follows."""
+
+    @property
+    def beginning(self) -> Beginning:
+        return self.photos + self.conversation
+
+    @property
+    def device(self) -> torch.device:
+        return self.photos[0].keys.device
+
+    def to(self, device: torch.device | str) -> "_Memory":
+        photos, conversation = (
+            tuple(segment.to(device) for segment in kind) for kind in (self.photos, self.conversation)
+        )
+        return replace(self, photos=photos, conversation=conversation)
+
+
 class Perception:
     """Photos as the network has perceived them, ready for any number of questions.
 
     A question continues from the memory of the photos and is forgotten after its answer, so that answers do
     not depend on the order of questions, unless it is asked with `remember`.
+
+    Several threads may ask at the same time: each question continues from what was remembered when it was
+    asked, whatever others do meanwhile. Remembered turns wait for each other, and `forget` for them.
     """
 
     def __init__(
@@ -64,19 +80,27 @@ class Perception:
         self._decoder = decoder
         self._network = decoder.network
         self._prompts = prompts
-        self._cache = memory.cache
-        self._photos = (memory.cache.length, memory.next_position)
-        self._length, self._position = self._photos
+        self._photos_end = memory.next_position
+        self._memory = _Memory(memory.cache.segments(), (), memory.next_position)
+        # Where the latest turns are appended, and the conversation before these.
+        self._turns: KeyValueCache | None = None
+        self._earlier: Beginning = ()
+        self._changing = threading.Lock()
+        # Held during a whole remembered turn; its own thread would not wait for it, and is refused.
+        self._turn, self._is_turn = threading.RLock(), False
 
     @property
     def num_tokens(self) -> int:
         """Tokens in memory."""
-        return self._length
+        return sum(segment.num_tokens for segment in self._memory.beginning)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the memory's buffers."""
-        return self._cache.num_bytes
+        """Bytes that the memory takes; a running answer takes those of its own tokens besides."""
+        with self._changing:
+            whole = self._memory.photos + self._earlier
+            turns = 0 if self._turns is None else self._turns.num_bytes
+        return sum(segment.num_bytes for segment in whole) + turns
 
     def ask(
         self,
@@ -86,6 +110,7 @@ class Perception:
         sampling: Sampling = Sampling(),
         on_text: Callable[[str], None] | None = None,
         remember: bool = False,
+        cancel: Cancel | None = None,
     ) -> Answer:
         """Answer one question about the photos.
 
@@ -93,32 +118,21 @@ class Perception:
             question: in natural language.
             max_new_tokens: limit on the passes of the answer, at least 1.
             sampling: greedy by default.
-            on_text: receives the answer piece by piece while it is written.
+            on_text: receives the answer piece by piece while it is decoded.
             remember: keep question and answer in memory, so that later questions may refer to them, until
-                `forget`.
+                `forget`; not those of a cancelled answer.
+            cancel: an event, or something to call between tokens: once it is set or true, the answer is what
+                there is so far, its `ending` is CANCELLED.
 
         Raises:
-            InputError: the question is empty or the limit is below 1.
+            InputError: the question is empty or the limit is below 1, or `remember` inside of `on_text` of
+                another remembered question.
         """
-        _check([question], max_new_tokens)
-        watch = Stopwatch(self._network.device, exact=False)
-        ids = self._prompts.question_ids(question, follows_answer=self._length != self._photos[0])
-        prompt = self._prompts.text(ids, self._position)
-        self._cache.move_to(self._network.device)
-        self._cache.reserve(len(ids) + max_new_tokens)
-        start = Continuation(prompt, self._cache, torch.tensor([prompt.next_position]))
-        transcript = _Transcript(self._prompts, on_text)
-        try:
-            for look in self._generator(sampling).run(start, max_new_tokens, watch):
-                for choices in look:
-                    transcript.add(choices[0])
-            answer = transcript.answer(watch)
-        except BaseException:
-            self._cache.truncate(self._length)
-            raise
-        if remember:
-            self._keep(len(ids) + max(len(answer.token_ids) - 1, 0))
-        self._cache.truncate(self._length)
+        with self._one_turn() if remember else nullcontext():
+            asked = self.question(question, max_new_tokens=max_new_tokens, sampling=sampling, cancel=cancel)
+            ((answer, running),) = self._answers([replace(asked, keep=remember)], on_text)
+            if running.kept is not None:
+                self._keep(running.kept, running.position)
         return answer
 
     def ask_many(
@@ -127,78 +141,132 @@ class Perception:
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
         sampling: Sampling = Sampling(),
+        cancel: Cancel | None = None,
     ) -> tuple[Answer, ...]:
         """Answer several questions side by side; each pass reads the memory and the weights once for all.
 
-        Arguments and errors are those of `ask`. Nothing is remembered.
+        Arguments and errors are those of `ask`. Nothing is remembered. Where tokens are drawn, each question
+        has a generator of its own: the seed plus its number, counted from 0.
         """
-        if not questions:
-            return ()
-        _check(questions, max_new_tokens)
-        watch = Stopwatch(self._network.device, exact=False)
-        follows = self._length != self._photos[0]
-        rows = [self._prompts.question_ids(question, follows_answer=follows) for question in questions]
-        prompt, padding = self._prompts.texts(rows, self._position)
-        self._cache.move_to(self._network.device)
-        branch = self._cache.branch(len(rows), prompt.inputs.layout.num_tokens + max_new_tokens, padding)
-        positions = torch.tensor([self._position + len(row) for row in rows])
-        transcripts = [_Transcript(self._prompts, None) for _ in rows]
-        start = Continuation(prompt, branch, positions)
-        for look in self._generator(sampling).run(start, max_new_tokens, watch):
-            for choices in look:
-                for transcript, token in zip(transcripts, choices, strict=True):
-                    transcript.add(token)
-        return tuple(transcript.answer(watch) for transcript in transcripts)
+        seeds = [replace(sampling, seed=sampling.seed + number) for number in range(len(questions))]
+        asked = [
+            self.question(question, max_new_tokens=max_new_tokens, sampling=own, cancel=cancel)
+            for question, own in zip(questions, seeds, strict=True)
+        ]
+        return tuple(answer for answer, _ in self._answers(asked, None))
+
+    def question(
+        self,
+        question: str,
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        sampling: Sampling = Sampling(),
+        cancel: Cancel | None = None,
+    ) -> Question:
+        """A question as an `AnswerBatch` takes it, which may hold those of several perceptions.
+
+        Arguments and errors are those of `ask`.
+        """
+        _check(question, max_new_tokens)
+        memory = self._current()
+        ids = self._prompts.question_ids(question, follows_answer=bool(memory.conversation))
+        return Question(
+            tuple(ids),
+            memory.beginning,
+            memory.position,
+            max_new_tokens,
+            sampling,
+            cancel.is_set if isinstance(cancel, threading.Event) else cancel,
+        )
 
     def forget(self) -> None:
-        """Forget remembered questions and answers; the photos stay."""
-        self._length, self._position = self._photos
-        self._cache.truncate(self._length)
+        """Forget remembered questions and answers; the photos stay. Waits for a remembered answer that runs.
+
+        Raises:
+            InputError: inside of `on_text` of a remembered question.
+        """
+        with self._one_turn(), self._changing:
+            self._memory = replace(self._memory, conversation=(), position=self._photos_end)
+            # Dropped, not written over: questions that run may still read it.
+            self._turns, self._earlier = None, ()
 
     def offload(self) -> None:
-        """Move the memory to the CPU until the next question, for example to free a GPU."""
-        self._cache.move_to("cpu")
+        """Move the memory to the CPU until the next question, for example to free a GPU.
 
-    def _generator(self, sampling: Sampling) -> Generator:
-        return Generator(self._decoder, sampling, self._prompts.end_token)
+        Answers that run meanwhile keep what they read where it is, until they end.
+        """
+        with self._changing:
+            self._move(torch.device("cpu"))
 
-    def _keep(self, num_tokens: int) -> None:
-        self._length += num_tokens
-        self._position += num_tokens
+    def _current(self) -> _Memory:
+        """What a question asked now continues from."""
+        with self._changing:
+            self._move(self._network.device)
+            return self._memory
+
+    def _move(self, device: torch.device) -> None:
+        if self._memory.device != device:
+            self._memory = self._memory.to(device)
+            # What follows goes to a new block there.
+            self._turns, self._earlier = None, self._memory.conversation
+
+    @contextmanager
+    def _one_turn(self) -> Iterator[None]:
+        with self._turn:
+            if self._is_turn:
+                raise InputError(
+                    "Expected the remembered answer to end before another turn or before it is forgotten: "
+                    "do that after `ask`, not inside of `on_text`."
+                )
+            self._is_turn = True
+            try:
+                yield
+            finally:
+                self._is_turn = False
+
+    def _keep(self, turn: Segment, position: int) -> None:
+        """Append a turn to what is remembered."""
+        with self._changing:
+            if self._turns is None:
+                layers, kv_heads, _, channels = turn.keys.shape
+                self._turns = KeyValueCache(
+                    CacheShape(layers, kv_heads, channels),
+                    BLOCK_TOKENS,
+                    dtype=turn.keys.dtype,
+                    device=self._memory.device,
+                    growing=True,
+                )
+            self._turns.append(turn)
+            conversation = self._earlier + self._turns.segments()
+            self._memory = replace(self._memory, conversation=conversation, position=position)
+
+    def _answers(
+        self, questions: Sequence[Question], on_text: Callable[[str], None] | None
+    ) -> list[tuple[Answer, RunningAnswer]]:
+        """Decode the answers to some questions side by side."""
+        if not questions:
+            return []
+        with AnswerBatch(self._decoder, self._prompts) as batch:
+            transcripts = {batch.add(one): Transcript(self._prompts.tokenizer, on_text) for one in questions}
+            while batch.is_busy:
+                for running in batch.step():
+                    transcripts[running].follow(running.token_ids)
+        return [(_answer(running, text.finish()), running) for running, text in transcripts.items()]
 
 
-class _Transcript:
-    """Turns choices into an answer, and streams its text."""
-
-    def __init__(self, prompts: PromptBuilder, on_text: Callable[[str], None] | None) -> None:
-        self._prompts = prompts
-        self._on_text = on_text
-        self._decoder = prompts.tokenizer.stream_decoder()
-        self._tokens: list[int] = []
-
-    @property
-    def _ended(self) -> bool:
-        return bool(self._tokens) and self._tokens[-1] == self._prompts.end_token
-
-    def add(self, token: int) -> None:
-        """Take the choice of one pass; choices after the end token mean nothing."""
-        if self._ended:
-            return
-        # A choice becomes text only once a further pass shows that it is not the last.
-        if self._on_text is not None and self._tokens and (piece := self._decoder.feed(self._tokens[-1])):
-            self._on_text(piece)
-        self._tokens.append(token)
-
-    def answer(self, watch: Stopwatch) -> Answer:
-        """Close the text."""
-        if self._on_text is not None and (rest := self._decoder.finish()):
-            self._on_text(rest)
-        text = self._prompts.tokenizer.decode(self._tokens[:-1])
-        return Answer(text, tuple(self._tokens), self._ended, dict(watch.seconds))
+def _answer(running: RunningAnswer, text: str) -> Answer:
+    assert running.ending is not None
+    return Answer(
+        text,
+        tuple(running.token_ids),
+        running.ending,
+        tuple(running.log_probabilities),
+        dict(running.seconds),
+    )
 
 
-def _check(questions: Sequence[str], max_new_tokens: int) -> None:
-    if not all(question.strip() for question in questions):
+def _check(question: str, max_new_tokens: int) -> None:
+    if not question.strip():
         raise InputError("Expected a question, got an empty text: say what you want to know.")
     if max_new_tokens < 1:
         raise InputError(f"Expected max_new_tokens of 1 or more, got {max_new_tokens}.")

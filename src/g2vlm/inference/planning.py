@@ -18,10 +18,12 @@ class CachePlan:
     """Size of the memory that answers questions about some views."""
 
     num_views: int
+    num_photo_tokens: int
+    """Tokens of all images with their start and end tokens, and of the text before them."""
     num_tokens: int
-    """Tokens of all images with their start and end tokens, and of the text around them."""
+    """The same with a question and its answer."""
     num_bytes: int
-    """Keys and values of those tokens in all layers."""
+    """Keys and values of all those tokens in all layers."""
 
     def __str__(self) -> str:
         return f"{self.num_views} views, {self.num_tokens} tokens, {self.num_bytes / 1e6:.0f} MB of memory"
@@ -31,7 +33,7 @@ def plan_memory(
     config: G2VLMConfig,
     preparation: SemanticPreparation,
     image_size: tuple[int, int, int],
-    num_text_tokens: int,
+    num_text_tokens: tuple[int, int],
     dtype: torch.dtype,
 ) -> CachePlan:
     """Count the tokens and bytes of a perception.
@@ -40,7 +42,7 @@ def plan_memory(
         config: the network.
         preparation: how semantic images are cut.
         image_size: views, and height and width of the geometric images in pixels.
-        num_text_tokens: tokens before the images, and room for a question and its answer.
+        num_text_tokens: before the images, and of a question and its answer.
         dtype: type of keys and values.
     """
     views, height, width = image_size
@@ -48,8 +50,10 @@ def plan_memory(
     geometric = (height // patch) * (width // patch)
     rows, columns = processed_size(preparation.side, preparation.side, preparation)
     semantic = rows * columns // (preparation.patch * preparation.merge) ** 2
-    tokens = views * (geometric + semantic + 2 * FRAME_TOKENS) + num_text_tokens
-    return CachePlan(views, tokens, CacheShape.of(config.mixture).num_bytes(tokens, dtype))
+    before, asked = num_text_tokens
+    photos = views * (geometric + semantic + 2 * FRAME_TOKENS) + before
+    num_bytes = CacheShape.of(config.mixture).num_bytes(photos + asked, dtype)
+    return CachePlan(views, photos, photos + asked, num_bytes)
 
 
 def require_memory(plan: CachePlan, limit: int | None) -> None:

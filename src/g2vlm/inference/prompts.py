@@ -138,23 +138,22 @@ class PromptBuilder:
         """A causal run of text at a position."""
         return self._prompt(SpanBuilder(self.frame, position).text(token_ids), None, None)
 
-    def texts(self, rows: Sequence[list[int]], position: int) -> tuple[Prompt, torch.Tensor]:
-        """Several causal runs side by side from one position, padded in front to one length.
+    def texts(self, rows: Sequence[Sequence[int]], positions: Sequence[int]) -> ModelInputs:
+        """Several causal runs side by side, padded at their ends to one length.
 
-        Returns:
-            The prompt, and how many tokens of each row are padding, shape (rows,).
+        Args:
+            rows: tokens of each.
+            positions: of the first token of each.
         """
         length = max(len(row) for row in rows)
-        padding = torch.tensor([length - len(row) for row in rows])
-        ids = torch.tensor([[self.end_token] * (length - len(row)) + row for row in rows])
-        place = (torch.arange(length) - padding[:, None]).clamp(min=0) + position
+        ids = torch.tensor([[*row, *[self.end_token] * (length - len(row))] for row in rows])
+        place = torch.tensor(positions)[:, None] + torch.arange(length)
         layout = Layout(
             (Block(length, 0, causal=True),),
             place[:, None].expand(-1, 3, -1).to(self.device),
             torch.empty(len(rows), 3, 0, dtype=torch.long, device=self.device),
         )
-        inputs = ModelInputs(layout, ids.to(self.device), torch.arange(length, device=self.device))
-        return Prompt(inputs, position + length), padding
+        return ModelInputs(layout, ids.to(self.device), torch.arange(length, device=self.device))
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text)

@@ -1,11 +1,11 @@
 """The one attention call of every part of the network."""
 
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+
+from g2vlm.model.attention_parts import Kernel, attend_part, joined, kernel_for
 
 FEW = 64
 """Tokens up to which repeating a mask for every head costs less than repeating keys and values."""
@@ -19,7 +19,6 @@ def attend(
     values: Float[Tensor, "batch kv_heads keys channels"],
     *,
     causal: bool = False,
-    key_mask: Bool[Tensor, "batch keys"] | None = None,
 ) -> Float[Tensor, "batch heads tokens channels"]:
     """Softmax attention with grouped heads, scaled by channels ** -0.5.
 
@@ -28,24 +27,32 @@ def attend(
         keys: the last `tokens` keys are those of the queries themselves; earlier ones are the past.
         values: one for each key.
         causal: query i sees keys up to its own (the last `tokens` keys are aligned with the queries).
-        key_mask: False where a key does not exist (padding), for every query.
     """
     num_tokens, num_keys = queries.shape[2], keys.shape[2]
+    if not causal or num_tokens == 1:
+        return _attend_alike(queries, keys, values, None)
+    if not torch.is_grad_enabled():
+        return _attend_after_past(queries, keys, values)
     grouped = queries.shape[1] != keys.shape[1]
-    causal = causal and num_tokens > 1
-    if not causal:
-        return _attend_alike(queries, keys, values, None if key_mask is None else key_mask[:, None, None])
     if not grouped and _is_short_training(queries, keys):
-        mask = _mask(num_tokens, num_keys, causal, key_mask, keys.device)
-        return _explicit(queries, keys, values, mask)
-    if causal and key_mask is None and num_tokens == num_keys:
+        return _explicit(queries, keys, values, _causal_mask(num_tokens, num_keys, keys.device))
+    if num_tokens == num_keys:
         # SDPA aligns its own causal mask at the top left: right only where nothing stands before.
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
-    mask = _mask(num_tokens, num_keys, causal, key_mask, keys.device)
+    mask = _causal_mask(num_tokens, num_keys, keys.device)
     if grouped and num_tokens <= FEW:
         groups = queries.shape[1] // keys.shape[1]
         return _attend_alike(queries, keys, values, mask.repeat(1, 1, groups, 1))
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
+
+
+def _attend_after_past(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Causal, without a mask, which the fastest kernels do not take: the past and the own keys apart."""
+    past = keys.shape[2] - queries.shape[2]
+    own = attend_part(queries, keys[:, :, past:], values[:, :, past:], causal=True)
+    if not past:
+        return own.out.to(values.dtype)
+    return joined(own, attend_part(queries, keys[:, :, :past], values[:, :, :past])).to(values.dtype)
 
 
 def _attend_alike(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -53,9 +60,17 @@ def _attend_alike(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | 
     kv_heads = keys.shape[1]
     if queries.shape[1] == kv_heads:
         return _ungrouped(queries, keys, values, mask)
+    if _is_pinned(queries) and mask is None:
+        return attend_part(queries, keys, values).out.to(values.dtype)
     rows = queries.unflatten(1, (kv_heads, -1)).flatten(2, 3)
     out = _ungrouped(rows, keys, values, mask)
     return out.unflatten(2, (-1, queries.shape[2])).flatten(1, 2)
+
+
+def _is_pinned(queries: Tensor) -> bool:
+    """On a GPU, where torch's own choice may be a kernel that is inexact with few key and value heads."""
+    on_gpu = queries.device.type == "cuda" and not torch.is_grad_enabled()
+    return on_gpu and kernel_for(queries, masked=False) is not Kernel.EXPLICIT
 
 
 def _ungrouped(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -77,56 +92,10 @@ def _explicit(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
     return scores.softmax(dim=-1) @ values
 
 
-def _mask(
-    num_tokens: int, num_keys: int, causal: bool, key_mask: Tensor | None, device: torch.device
-) -> Tensor:
-    """True where a query may read a key; broadcastable to (batch, heads, tokens, keys)."""
-    visible = torch.ones(1, 1, 1, num_keys, dtype=torch.bool, device=device)
-    if causal:
-        own = torch.arange(num_keys - num_tokens, num_keys, device=device)
-        visible = visible & (torch.arange(num_keys, device=device) <= own[:, None])
-    return visible if key_mask is None else visible & key_mask[:, None, None]
-
-
-@dataclass(frozen=True)
-class SharedKeys:
-    """Keys and values that every row of a batch reads, stored once."""
-
-    keys: Float[Tensor, "1 kv_heads shared channels"]
-    values: Float[Tensor, "1 kv_heads shared channels"]
-
-
-def attend_shared(
-    queries: Float[Tensor, "batch heads tokens channels"],
-    shared: SharedKeys,
-    keys: Float[Tensor, "batch kv_heads keys channels"],
-    values: Float[Tensor, "batch kv_heads keys channels"],
-    key_mask: Bool[Tensor, "batch keys"],
-) -> Float[Tensor, "batch heads tokens channels"]:
-    """Causal attention of several continuations of one beginning, which is read without being copied.
-
-    Args:
-        queries: as in `attend`.
-        shared: the beginning; every query sees all of it.
-        keys: of the continuations; the last `tokens` are those of the queries.
-        values: one for each key.
-        key_mask: False where a continuation is padding.
-    """
-    batch, _, num_tokens, channels = queries.shape
-    kv_heads, num_keys, num_shared = keys.shape[1], keys.shape[2], shared.keys.shape[2]
-    grouped = queries.unflatten(1, (kv_heads, -1)) * channels**-0.5
-    # Rows of all continuations meet the shared keys in one product: (kv_heads, rows, shared).
-    rows = grouped.transpose(0, 1).flatten(1, 3)
-    to_shared = (rows @ shared.keys[0].transpose(-1, -2)).float()
-    to_own = (grouped.flatten(2, 3) @ keys.transpose(-1, -2)).float().unflatten(2, (-1, num_tokens))
-    visible = _mask(num_tokens, num_keys, num_tokens > 1, key_mask, keys.device)
-    to_own = to_own.masked_fill(~visible[:, :, None], -torch.inf)
-    by_row = to_shared.unflatten(1, (batch, -1, num_tokens)).transpose(0, 1)
-    weights = torch.cat([by_row, to_own], dim=-1).softmax(dim=-1).to(values.dtype)
-    on_shared = weights[..., :num_shared].transpose(0, 1).flatten(1, 3) @ shared.values[0]
-    out = on_shared.unflatten(1, (batch, -1, num_tokens)).transpose(0, 1).flatten(2, 3)
-    out = out + weights[..., num_shared:].flatten(2, 3) @ values
-    return out.unflatten(2, (-1, num_tokens)).flatten(1, 2)
+def _causal_mask(num_tokens: int, num_keys: int, device: torch.device) -> Tensor:
+    """True where a query may read a key, shape (1, 1, tokens, keys); the last keys are the queries' own."""
+    own = torch.arange(num_keys - num_tokens, num_keys, device=device)
+    return (torch.arange(num_keys, device=device) <= own[:, None])[None, None]
 
 
 def split_heads(

@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from g2vlm.model.attention import SharedKeys, attend, attend_shared
+from g2vlm.model.attention import attend
+from g2vlm.model.attention_parts import attend_part, join
 from g2vlm.model.config import MixtureConfig
+
+BLOCK_TOKENS = 1024
+"""Tokens by which a growing cache grows at least."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,36 @@ def join_tokens(
 ) -> Float[Tensor, "batch heads tokens channels"]:
     """Concatenate along tokens, without a copy where there is one piece."""
     return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=2)
+
+
+@runtime_checkable
+class LayerMemory(Protocol):
+    """What the layers of a pass read, and where they leave their keys and values."""
+
+    def store(self, layer: int, pieces: Sequence[KeysValues]) -> None:
+        """Keep the keys and values of the pass in one layer."""
+
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "batch heads tokens channels"],
+        num_new: int,
+        *,
+        causal: bool,
+    ) -> Float[Tensor, "batch heads tokens channels"]:
+        """Attention of queries to what was read before and to the first `num_new` keys of the pass."""
+        ...
+
+
+@runtime_checkable
+class Memory(LayerMemory, Protocol):
+    """What one pass through the mixture continues from."""
+
+    def reserve(self, num_tokens: int) -> None:
+        """Make room, before the first layer, for the tokens of the pass."""
+
+    def advance(self, num_tokens: int) -> None:
+        """Declare, after the last layer, the tokens of the pass read."""
 
 
 class PassMemory:
@@ -88,53 +123,50 @@ class PassMemory:
         return join_tokens(keys), join_tokens(values)
 
 
-@dataclass(frozen=True)
-class StepMemory:
-    """A cache as passes over one token of each row see it: how much is filled is data, not shape.
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Keys and values of consecutive tokens of one sequence, which nobody changes any more.
 
-    Every such pass has the same shapes, so that a compiled one fits all.
+    Whoever holds it may read it, in any thread, also while more is read behind it elsewhere.
     """
+
+    keys: Float[Tensor, "layers kv_heads tokens channels"]
+    values: Float[Tensor, "layers kv_heads tokens channels"]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in it."""
+        return self.keys.shape[2]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its numbers."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def to(self, device: torch.device | str) -> "Segment":
+        """The same on another device."""
+        return Segment(self.keys.to(device), self.values.to(device))
+
+
+@dataclass(eq=False)
+class _Block:
+    """Room for some tokens; the first `filled` are there."""
 
     keys: Float[Tensor, "layers batch kv_heads capacity channels"]
     values: Float[Tensor, "layers batch kv_heads capacity channels"]
-    place: Int[Tensor, " 1"]
-    """Where the token goes; what stands before it is filled."""
-    trunk_keys: Float[Tensor, "layers 1 kv_heads shared channels"] | None = None
-    """The beginning that all rows share, if there is one."""
-    trunk_values: Float[Tensor, "layers 1 kv_heads shared channels"] | None = None
-    exists: Bool[Tensor, "batch capacity"] | None = None
-    """False where a row is padding; only behind a shared beginning."""
+    filled: int = 0
 
-    def store(self, layer: int, pieces: Sequence[KeysValues]) -> None:
-        """Write the keys and values of one token of each row."""
-        ((keys, values),) = pieces
-        self.keys[layer].index_copy_(2, self.place, keys)
-        self.values[layer].index_copy_(2, self.place, values)
-
-    def attend(
-        self,
-        layer: int,
-        queries: Float[Tensor, "batch heads 1 channels"],
-        num_new: int,
-        *,
-        causal: bool,
-    ) -> Float[Tensor, "batch heads 1 channels"]:
-        """Attention of one token of each row to itself and everything before."""
-        keys, values = self.keys[layer], self.values[layer]
-        seen = torch.arange(keys.shape[2], device=keys.device)[None] <= self.place
-        if self.trunk_keys is None or self.trunk_values is None or self.exists is None:
-            return attend(queries, keys, values, key_mask=seen)
-        shared = SharedKeys(self.trunk_keys[layer], self.trunk_values[layer])
-        return attend_shared(queries, shared, keys, values, self.exists & seen)
+    @property
+    def capacity(self) -> int:
+        return self.keys.shape[3]
 
 
 class KeyValueCache:
-    """Preallocated keys and values of every layer, in reading order.
+    """Keys and values of every layer, in reading order, in one block or several.
 
-    `length` tokens are filled. A static cache refuses to outgrow its capacity; a growing one doubles its
-    buffers. Truncating only moves `length` back, so that a shared beginning (the perceived photos) can be
-    continued many times without being recomputed or copied. A cleared cache holds zeros where nothing was
-    written yet.
+    `length` tokens are filled. A static cache refuses to outgrow its capacity; a growing one adds blocks, so
+    that what it holds is never copied and the memory of a long sequence is its own size. The tokens of one
+    pass lie in one block. For one thread; `segments` gives others what they may read.
     """
 
     def __init__(
@@ -146,70 +178,70 @@ class KeyValueCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         growing: bool = False,
-        cleared: bool = False,
     ) -> None:
         self.shape = shape
         self.growing = growing
-        self.cleared = cleared
-        self.length = 0
-        size = (shape.num_layers, batch, shape.num_kv_heads, capacity, shape.head_dim)
-        new = torch.zeros if cleared else torch.empty
-        self._keys = new(size, dtype=dtype, device=device)
-        self._values = new(size, dtype=dtype, device=device)
+        self._first, self._batch = capacity, batch
+        self._dtype, self._device = dtype, torch.device(device)
+        self._blocks = [self._room(capacity)]
+
+    def _room(self, capacity: int) -> _Block:
+        size = (self.shape.num_layers, self._batch, self.shape.num_kv_heads, capacity, self.shape.head_dim)
+        keys, values = (torch.empty(size, dtype=self._dtype, device=self._device) for _ in range(2))
+        return _Block(keys, values)
+
+    @property
+    def length(self) -> int:
+        """Tokens that are filled."""
+        return sum(block.filled for block in self._blocks)
 
     @property
     def capacity(self) -> int:
-        """Tokens that fit without new memory."""
-        return self._keys.shape[3]
+        """Tokens that the memory taken so far has room for."""
+        return sum(block.capacity for block in self._blocks)
 
     @property
     def batch(self) -> int:
         """Sequences stored side by side."""
-        return self._keys.shape[1]
-
-    @property
-    def buffers(self) -> tuple[Float[Tensor, "layers batch kv_heads capacity channels"], ...]:
-        """All keys and all values, as they lie in memory; what stands behind `length` means nothing."""
-        return self._keys, self._values
+        return self._batch
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the buffers."""
-        return 2 * self._keys.numel() * self._keys.element_size()
+        return self.shape.num_bytes(self.capacity, self._dtype, self._batch)
 
     def reserve(self, num_tokens: int) -> None:
         """Make room for `num_tokens` more; a static cache raises `ValueError` where they do not fit."""
-        needed = self.length + num_tokens
-        if needed <= self.capacity:
+        last = self._blocks[-1]
+        if last.filled + num_tokens <= last.capacity:
             return
         if not self.growing:
             raise ValueError(
                 f"The cache holds {self.capacity} tokens, {self.length} are filled, {num_tokens} more asked."
             )
-        capacity = max(needed, 2 * self.capacity)
-        self._keys, self._values = (self._grown(buffer, capacity) for buffer in (self._keys, self._values))
-
-    def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
-        size = (*buffer.shape[:3], capacity, buffer.shape[4])
-        larger = buffer.new_zeros(size) if self.cleared else buffer.new_empty(size)
-        larger[:, :, :, : self.length] = buffer[:, :, :, : self.length]
-        return larger
+        if not last.filled:
+            self._blocks.pop()
+        self._blocks.append(self._room(max(num_tokens, self._first, BLOCK_TOKENS)))
 
     def store(self, layer: int, pieces: Sequence[KeysValues]) -> None:
         """Write the keys and values of a pass behind the filled part of one layer; `length` does not move."""
-        start = self.length
+        block = self._blocks[-1]
+        start = block.filled
         for keys, values in pieces:
             end = start + keys.shape[2]
-            self._keys[layer, :, :, start:end] = keys
-            self._values[layer, :, :, start:end] = values
+            block.keys[layer, :, :, start:end] = keys
+            block.values[layer, :, :, start:end] = values
             start = end
 
     def read(
         self, layer: int, num_new: int
     ) -> tuple[Float[Tensor, "batch kv_heads keys channels"], Float[Tensor, "batch kv_heads keys channels"]]:
-        """Views of the filled keys and values of one layer and of `num_new` written after them."""
-        end = self.length + num_new
-        return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
+        """The filled keys and values of one layer and `num_new` written after them; several blocks joined."""
+        ends = [block.filled for block in self._blocks]
+        ends[-1] += num_new
+        pairs = list(zip(self._blocks, ends, strict=True))
+        keys = join_tokens([block.keys[layer, :, :, :end] for block, end in pairs])
+        return keys, join_tokens([block.values[layer, :, :, :end] for block, end in pairs])
 
     def attend(
         self,
@@ -220,87 +252,59 @@ class KeyValueCache:
         causal: bool,
     ) -> Float[Tensor, "batch heads tokens channels"]:
         """Attention of queries to everything filled and the first `num_new` keys written after it."""
-        keys, values = self.read(layer, num_new)
-        return attend(queries, keys, values, causal=causal)
-
-    def step_memory(self) -> StepMemory:
-        """This cache for a pass over one further token of each row; `advance` by 1 afterwards.
-
-        The pass also reads what is not filled, without effect if these are numbers: the cache must be one
-        that was cleared.
-        """
-        return StepMemory(self._keys, self._values, self._place())
-
-    def _place(self) -> Int[Tensor, " 1"]:
-        if not self.cleared:
-            raise ValueError(
-                "Expected a cleared cache: what is not filled may hold anything, also no numbers."
-            )
-        return torch.full((1,), self.length, dtype=torch.long, device=self._keys.device)
+        *earlier, last = self._blocks
+        end = last.filled + num_new
+        keys, values = last.keys[layer, :, :, :end], last.values[layer, :, :, :end]
+        if not earlier:
+            return attend(queries, keys, values, causal=causal)
+        own = end - queries.shape[2] if causal else 0
+        part = attend_part(queries, keys[:, :, own:], values[:, :, own:], causal=causal)
+        if own:
+            part = join(part, attend_part(queries, keys[:, :, :own], values[:, :, :own]))
+        for block in earlier:
+            filled = (layer, slice(None), slice(None), slice(block.filled))
+            part = join(part, attend_part(queries, block.keys[filled], block.values[filled]))
+        return part.out.to(values.dtype)
 
     def advance(self, num_tokens: int) -> None:
         """Declare `num_tokens` written by every layer."""
-        self.length += num_tokens
+        self._blocks[-1].filled += num_tokens
+
+    def append(self, segment: Segment) -> None:
+        """Take in what was read elsewhere, behind what is filled."""
+        start = 0
+        while start < segment.num_tokens:
+            last = self._blocks[-1]
+            if last.filled == last.capacity:
+                self.reserve(1)
+                continue
+            count = min(segment.num_tokens - start, last.capacity - last.filled)
+            part = slice(start, start + count)
+            for layer in range(self.shape.num_layers):
+                self.store(
+                    layer, [(segment.keys[layer][None, :, part], segment.values[layer][None, :, part])]
+                )
+            self.advance(count)
+            start += count
 
     def truncate(self, length: int) -> None:
         """Forget everything after the first `length` tokens."""
         if not 0 <= length <= self.length:
             raise ValueError(f"Cannot truncate a cache of {self.length} tokens to {length}.")
-        self.length = length
+        while len(self._blocks) > 1 and self.length - self._blocks[-1].filled >= length:
+            self._blocks.pop()
+        self._blocks[-1].filled -= self.length - length
 
-    def move_to(self, device: torch.device | str) -> None:
-        """Move the filled part to another device, for example out of a GPU while nobody asks."""
-        self._keys, self._values = self._keys.to(device), self._values.to(device)
+    def segments(self) -> tuple[Segment, ...]:
+        """What is filled, to be read while this cache grows; truncating it gives its place to others.
 
-    def branch(self, batch: int, capacity: int, padding: Int[Tensor, " batch"]) -> "BranchCache":
-        """Start `batch` continuations of this cache that read its filled part without copying it.
-
-        Args:
-            batch: continuations side by side; this cache must hold one sequence.
-            capacity: tokens that each continuation may add.
-            padding: how many of the first tokens of each continuation are padding.
+        Raises:
+            ValueError: several sequences lie side by side.
         """
-        return BranchCache(self, batch, capacity, padding)
-
-
-class BranchCache(KeyValueCache):
-    """Continuations of a shared cache, which must not change meanwhile; `length` counts what they add."""
-
-    def __init__(
-        self, trunk: KeyValueCache, batch: int, capacity: int, padding: Int[Tensor, " batch"]
-    ) -> None:
-        if trunk.batch != 1:
-            raise ValueError(f"Only a cache of one sequence can branch, this one has {trunk.batch}.")
-        buffers = trunk._keys
-        super().__init__(
-            trunk.shape,
-            capacity,
-            batch=batch,
-            dtype=buffers.dtype,
-            device=buffers.device,
-            cleared=trunk.cleared,
+        if self._batch != 1:
+            raise ValueError(f"Expected a cache of one sequence, got {self._batch}.")
+        return tuple(
+            Segment(block.keys[:, 0, :, : block.filled], block.values[:, 0, :, : block.filled])
+            for block in self._blocks
+            if block.filled
         )
-        self.trunk = trunk
-        self.padding = padding.to(buffers.device, torch.long).contiguous()
-        self._exists = torch.arange(capacity, device=buffers.device) >= self.padding[:, None]
-
-    def attend(
-        self,
-        layer: int,
-        queries: Float[Tensor, "batch heads tokens channels"],
-        num_new: int,
-        *,
-        causal: bool,
-    ) -> Float[Tensor, "batch heads tokens channels"]:
-        """Attention to the trunk and to what this continuation added; always causal inside."""
-        if not causal and queries.shape[2] > 1:
-            raise ValueError("A continuation is text: its blocks are causal.")
-        keys, values = self.read(layer, num_new)
-        shared = SharedKeys(*self.trunk.read(layer, 0))
-        return attend_shared(queries, shared, keys, values, self._exists[:, : keys.shape[2]])
-
-    def step_memory(self) -> StepMemory:
-        """As of any cache; passes also see the trunk."""
-        filled = slice(self.trunk.length)
-        keys, values = self.trunk._keys[:, :, :, filled], self.trunk._values[:, :, :, filled]
-        return StepMemory(self._keys, self._values, self._place(), keys, values, self._exists)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from g2vlm.errors import InputError
 from g2vlm.model.attention import attend
-from g2vlm.model.cache import KeysValues, KeyValueCache, join_tokens
+from g2vlm.model.cache import KeysValues, join_tokens
 from g2vlm.model.layout import Layout
 
 _PROBES_PER_VIEW = 16
@@ -45,10 +45,11 @@ class KeySelection:
             raise InputError(f"Expected at least 1 key per view, got {self.keys_per_view}.")
 
 
-class SelectingMemory(KeyValueCache):
+class SelectingMemory:
     """Keys and values of one pass over text and one block of views, read selectively; nothing follows it.
 
-    Takes the place of a cache. Text and the start and end tokens of views are read by all and read all.
+    Not a cache: it holds one layer at a time. Text and the start and end tokens of views are read by all and
+    read all.
 
     Args:
         layout: text blocks, then one bidirectional block of all views.
@@ -71,13 +72,19 @@ class SelectingMemory(KeyValueCache):
         self.num_views = num_views
         self.num_patches = whole // num_views
         self.selection = selection
-        self.length = 0
+        self._num_tokens, self._is_read = layout.num_tokens, False
 
     def reserve(self, num_tokens: int) -> None:
-        """Nothing to do: keys and values are those of the layer itself."""
+        """Check that this is the pass that it was made for; keys and values are those of the layer itself."""
+        if self._is_read or num_tokens != self._num_tokens:
+            raise ValueError(
+                f"Expected one pass over {self._num_tokens} tokens, got {num_tokens}"
+                f"{' after it' if self._is_read else ''}: key selection keeps nothing for a further pass."
+            )
 
     def advance(self, num_tokens: int) -> None:
-        """Nothing to do: no pass follows."""
+        """Declare the pass read: no other follows."""
+        self._is_read = True
 
     def store(self, layer: int, pieces: Sequence[KeysValues]) -> None:
         """Keep the keys and values of the running layer."""

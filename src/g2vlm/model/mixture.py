@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from g2vlm.model.attention import merge_heads, split_heads
-from g2vlm.model.cache import KeyValueCache, PassMemory, StepMemory, join_tokens
+from g2vlm.model.cache import LayerMemory, Memory, PassMemory, join_tokens
 from g2vlm.model.config import MixtureConfig
 from g2vlm.model.layers import (
     TOKENS_PER_CHUNK,
@@ -123,7 +123,7 @@ class MixtureContext:
     layout: Layout
     semantic_rotation: Rotation
     geometric_rotation: Rotation
-    cache: KeyValueCache | None
+    cache: Memory | None
 
 
 class MixtureLayer(nn.Module):
@@ -171,7 +171,7 @@ class MixtureLayer(nn.Module):
             outputs[1].append(merged[:, place.block.num_semantic :])
         return Streams(*(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in outputs))
 
-    def _read(self, memory: PassMemory | KeyValueCache, queries: Tensor, place: BlockPlacement) -> Tensor:
+    def _read(self, memory: PassMemory | Memory, queries: Tensor, place: BlockPlacement) -> Tensor:
         block = place.block
         if not block.num_hidden:
             return memory.attend(self.index, queries, place.end, causal=block.causal)
@@ -202,7 +202,7 @@ class Mixture(nn.Module):
         self.geometric_norm = RMSNorm(config.width, config.norm_eps)
         self.checkpointing = False
 
-    def forward(self, streams: Streams, layout: Layout, cache: KeyValueCache | None = None) -> Streams:
+    def forward(self, streams: Streams, layout: Layout, cache: Memory | None = None) -> Streams:
         """Run all layers.
 
         Args:
@@ -240,7 +240,7 @@ class Mixture(nn.Module):
         self,
         x: Float[Tensor, "batch 1 channels"],
         rotation: Rotation,
-        memory: KeyValueCache | StepMemory,
+        memory: LayerMemory,
     ) -> Float[Tensor, "batch 1 channels"]:
         """Run the semantic expert alone over one more token of each row: what `forward` computes for it.
 

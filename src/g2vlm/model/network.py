@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from g2vlm.geometry.poses import transform_points
-from g2vlm.model.cache import KeyValueCache, StepMemory
+from g2vlm.model.cache import LayerMemory, Memory
 from g2vlm.model.config import EncoderWindows, G2VLMConfig, Part
 from g2vlm.model.geometric_encoder import GeometricEncoder
 from g2vlm.model.heads import CameraHead, Decoder, DensePrediction, points_from_prediction
@@ -69,8 +70,8 @@ class Wants:
     """Points and cameras of the views of this pass."""
     global_points: bool = False
     """Also the direct prediction of points in the frame of view 0."""
-    logit_slots: Int[Tensor, " slots"] | None = None
-    """Slots of the semantic stream whose next-token logits are wanted."""
+    logit_slots: Int[Tensor, " slots"] | Int[Tensor, "batch slots"] | None = None
+    """Slots of the semantic stream whose next-token logits are wanted, alike in all rows or each its own."""
     allocate: Allocate | None = None
     """Where geometry goes, some views at a time, without gradients. By default, it stays on the network's
     device."""
@@ -107,6 +108,23 @@ class Outputs:
     logits: Float[Tensor, "batch slots vocabulary"] | None
     descriptors: Float[Tensor, "batch views channels"] | None = None
     """Mean token of each view after the geometric encoder, float32: no position of a view has entered it."""
+
+
+class NextTokens(NamedTuple):
+    """What a pass over one token of each row finds."""
+
+    logits: Float[Tensor, "rows vocabulary"]
+    """Of the next token."""
+    choices: Int[Tensor, " rows"]
+    """The likeliest; the first of equally likely ones."""
+    log_probabilities: Float[Tensor, " rows"]
+    """Natural logarithm of the probability of each choice, float32."""
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "rows vocabulary"]) -> "NextTokens":
+        """Choose from logits."""
+        largest, choices = logits.max(dim=-1)
+        return cls(logits, choices, largest.float() - logits.float().logsumexp(dim=-1))
 
 
 class PointHead(nn.Module):
@@ -180,7 +198,7 @@ class G2VLM(nn.Module):
         assert isinstance(module, nn.Module)
         return module
 
-    def forward(self, inputs: ModelInputs, wants: Wants, cache: KeyValueCache | None = None) -> Outputs:
+    def forward(self, inputs: ModelInputs, wants: Wants, cache: Memory | None = None) -> Outputs:
         """Encode, run the mixture, and decode what is wanted.
 
         Args:
@@ -196,7 +214,7 @@ class G2VLM(nn.Module):
             assert inputs.photographs is not None
             geometry = self.decode_geometry(hidden.geometric, inputs.photographs, wants)
         if wants.logit_slots is not None:
-            logits = self._need(Part.LANGUAGE_HEAD)(hidden.semantic[:, wants.logit_slots])
+            logits = self._need(Part.LANGUAGE_HEAD)(_picked(hidden.semantic, wants.logit_slots))
         return Outputs(hidden, geometry, logits, descriptors)
 
     def embed_text(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch channels"]:
@@ -212,14 +230,14 @@ class G2VLM(nn.Module):
         return rotation
 
     def decode(
-        self, token_ids: Int[Tensor, " batch"], rotation: Rotation, memory: KeyValueCache | StepMemory
+        self, token_ids: Int[Tensor, " batch"], rotation: Rotation, memory: LayerMemory
     ) -> Float[Tensor, "batch vocabulary"]:
         """Read one more text token of each row: the logits of the next, as `forward` gives them.
 
         Args:
             token_ids: one of each row.
             rotation: `text_rotation` of their positions.
-            memory: what was read before, with room for one more; see `Mixture.write`.
+            memory: what was read before, with room for one more; see `Mixture.decode`.
         """
         hidden = self._need(Part.MIXTURE).decode(self.embed_text(token_ids)[:, None], rotation, memory)  # type: ignore[operator]
         logits: Tensor = self._need(Part.LANGUAGE_HEAD)(hidden[:, 0])
@@ -303,6 +321,15 @@ class G2VLM(nn.Module):
         if self.confidence_head is not None:
             confidence = self.confidence_head(flat, *grid).unflatten(0, shape)[..., 0]
         return GeometryPrediction(points_from_prediction(raw), poses, points_global, confidence)
+
+
+def _picked(
+    hidden: Float[Tensor, "batch tokens channels"], slots: Tensor
+) -> Float[Tensor, "batch slots channels"]:
+    """Tokens at some slots, the same in each row or each its own."""
+    if slots.ndim == 1:
+        return hidden[:, slots]
+    return hidden.take_along_dim(slots[..., None], dim=1)
 
 
 def _gather(

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2vlm.model.attention import attend
-from g2vlm.model.cache import CacheShape, KeysValues, KeyValueCache
+from g2vlm.model.cache import KeysValues
 from g2vlm.model.config import MixtureConfig
 from g2vlm.model.rotary import multimodal_rotation, rotate_halves
 
@@ -32,8 +32,8 @@ class RingSize:
         return self.prompt_tokens + (self.anchors + self.window + 1) * self.view_tokens
 
 
-class ViewRing(KeyValueCache):
-    """A cache that keeps the prompt, the first views (anchors) and the latest ones.
+class ViewRing:
+    """A memory that keeps the prompt, the first views (anchors) and the latest ones.
 
     The first pass stores the prompt, each later one a view. A new view takes the place of the oldest one
     outside of the window: nothing is moved, since attention does not depend on the order of keys. So that
@@ -50,12 +50,25 @@ class ViewRing(KeyValueCache):
     def __init__(
         self, config: MixtureConfig, size: RingSize, dtype: torch.dtype, device: torch.device | str
     ) -> None:
-        super().__init__(CacheShape.of(config), size.num_tokens, dtype=dtype, device=device)
+        shape = (config.num_layers, 1, config.num_kv_heads, size.num_tokens, config.head_dim)
+        self._keys = torch.empty(shape, dtype=dtype, device=device)
+        self._values = torch.empty(shape, dtype=dtype, device=device)
         self.size = size
+        self.length = 0
         self.num_views = 0
         self._config = config
         self._start = 0
         self._kept: Tensor | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that there is room for."""
+        return self.size.num_tokens
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the buffers."""
+        return self._keys.nbytes + self._values.nbytes
 
     @property
     def _kept_tokens(self) -> int:
@@ -106,10 +119,6 @@ class ViewRing(KeyValueCache):
         if after_anchors == 0:
             # A copy, so that turning them on for ever does not add up rounding errors.
             self._kept = self._keys[:, :, :, : self._kept_tokens].clone()
-
-    def truncate(self, length: int) -> None:
-        """Refused: a ring does not keep its tokens in order."""
-        raise ValueError(f"Cannot truncate a ring of views to {length} tokens.")
 
     def follow(self, view_step: int, offset: int = 0) -> None:
         """Bring the prompt and the anchors up to the window before the next view is read.

@@ -12,7 +12,7 @@ from g2vlm.inference.assembly import assemble_scene
 from g2vlm.inference.prompts import Prompt, PromptBuilder
 from g2vlm.inputs.decode import Photo
 from g2vlm.inputs.geometric import Fit, GeometricImages
-from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.cache import CacheShape, KeyValueCache, Memory
 from g2vlm.model.config import EncoderWindows
 from g2vlm.model.network import G2VLM, GeometryPrediction, Wants
 from g2vlm.model.precision import Placement
@@ -100,7 +100,7 @@ class _Stream:
         self, network: G2VLM, prompts: PromptBuilder, placement: Placement, options: StreamOptions
     ) -> None:
         self.network, self.prompts, self.placement, self.options = network, prompts, placement, options
-        self.cache: KeyValueCache | None = None
+        self.cache: KeyValueCache | ViewRing | None = None
         self.position = 0
         self.offset = 0
 
@@ -118,7 +118,7 @@ class _Stream:
             self._bring_back(self.cache, view_step)
         return assemble_scene(geometry, images, (photo,)).views[0]
 
-    def _begin(self, pixels: torch.Tensor) -> KeyValueCache:
+    def _begin(self, pixels: torch.Tensor) -> KeyValueCache | ViewRing:
         """Make the cache and read the request."""
         request = self.prompts.reconstruction_request()
         view = self.prompts.next_view(pixels, 0).inputs.layout.num_tokens
@@ -127,7 +127,7 @@ class _Stream:
         self.position = request.next_position
         return cache
 
-    def _cache(self, prompt_tokens: int, view_tokens: int) -> KeyValueCache:
+    def _cache(self, prompt_tokens: int, view_tokens: int) -> KeyValueCache | ViewRing:
         mixture, place = self.network.config.mixture, self.placement
         dtype, device = place.precision.dtype, place.device
         if self.options.window is not None:
@@ -136,7 +136,7 @@ class _Stream:
         capacity = prompt_tokens + 8 * view_tokens
         return KeyValueCache(CacheShape.of(mixture), capacity, dtype=dtype, device=device, growing=True)
 
-    def _pass(self, prompt: Prompt, cache: KeyValueCache) -> GeometryPrediction:
+    def _pass(self, prompt: Prompt, cache: Memory) -> GeometryPrediction:
         inputs = prompt.inputs
         assert inputs.photographs is not None
         alone = replace(inputs.photographs, windows=EncoderWindows.PER_VIEW)

@@ -1,11 +1,13 @@
 """Whole passes in C against the same passes in torch."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from random_weights import fill_randomly
 
 from g2vlm.errors import CheckpointError
-from g2vlm.model.cache import CacheShape, KeyValueCache
+from g2vlm.model.cache import CacheShape, Segment
 from g2vlm.model.config import G2VLMConfig, MixtureConfig, Part
 from g2vlm.model.native import decoding
 from g2vlm.model.native.decoding import MAX_ROWS, MAX_ROWS_BY_TILES, MAX_ROWS_QUANTIZED, NativePass
@@ -13,6 +15,7 @@ from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, FAST_TILES, 
 from g2vlm.model.network import G2VLM
 from g2vlm.model.precision import Precision, cast_
 from g2vlm.model.quantization import Quantization, quantize_language_
+from g2vlm.model.row_cache import Prefill, RowCache
 
 SHAPES = {
     "as released": MixtureConfig(
@@ -49,69 +52,95 @@ def network_of(shape: str, precision: Precision, quantization: Quantization = Qu
     return network
 
 
-def memory_of(network: G2VLM, length: int, precision: Precision) -> KeyValueCache:
-    """A cache with room for three more tokens."""
-    shape = CacheShape.of(network.config.mixture)
-    cache = KeyValueCache(shape, length + 3, dtype=precision.dtype)
-    generator = torch.Generator().manual_seed(length)
-    for buffer in cache.buffers:
+def segment_of(network: G2VLM, length: int, precision: Precision, seed: int = 0) -> Segment:
+    """Random keys and values, of which only some lie beside each other, as in a block with room."""
+    config = network.config.mixture
+    size = (config.num_layers, config.num_kv_heads, length + 7, config.head_dim)
+    generator = torch.Generator().manual_seed(100 * length + seed)
+    keys, values = (torch.randn(size, generator=generator).to(precision.dtype) for _ in range(2))
+    for buffer in (keys, values):
         # What is not filled must not matter, whatever it is.
-        buffer.fill_(torch.nan)[:, :, :, :length] = torch.randn(
-            *buffer.shape[:3], length, buffer.shape[4], generator=generator
-        )
-    cache.length = length
+        buffer[:, :, length:] = torch.nan
+    return Segment(keys[:, :, :length], values[:, :, :length])
+
+
+def rows_of(
+    network: G2VLM, lengths: Sequence[int], beginnings: Sequence[tuple[Segment, ...]], precision: Precision
+) -> RowCache:
+    """A cache of rows that have read that many random tokens of their own."""
+    shape = CacheShape.of(network.config.mixture)
+    cache = RowCache(shape, precision.dtype, "cpu")
+    generator = torch.Generator().manual_seed(len(lengths))
+    prefill = Prefill(beginnings, lengths, torch.device("cpu"))
+    size = (len(lengths), shape.num_kv_heads, max(lengths), shape.head_dim)
+    for layer in range(shape.num_layers):
+        keys, values = (torch.randn(size, generator=generator).to(precision.dtype) for _ in range(2))
+        prefill.store(layer, [(keys, values)])
+    cache.join(prefill)
     return cache
 
 
-def passes(network: G2VLM, cache: KeyValueCache, native: NativePass | None) -> torch.Tensor:
+def texts(
+    network: G2VLM, lengths: Sequence[int], before: int, precision: Precision, count: int = 1
+) -> list[RowCache]:
+    """The same cache that many times: rows behind one beginning."""
+    beginning = (segment_of(network, before, precision),) if before else ()
+    return [rows_of(network, lengths, [beginning] * len(lengths), precision) for _ in range(count)]
+
+
+def passes(network: G2VLM, cache: RowCache, native: NativePass | None) -> torch.Tensor:
     """The logits of two passes, one behind the other."""
-    rows = []
+    found = []
     for token in (3, 17):
-        position = 40 + cache.length
+        tokens = torch.arange(cache.num_rows) + token
+        positions = torch.tensor(cache.lengths) + 40
+        cache.reserve()
         if native is None:
-            rotation = network.text_rotation(torch.tensor([position]))
-            rows.append(network.decode(torch.tensor([token]), rotation, cache))
+            found.append(network.decode(tokens, network.text_rotation(positions), cache))
         else:
-            assert native.fits(cache)
-            rows.append(native(torch.tensor([token]), torch.tensor([position]), cache))
-        cache.advance(1)
-    return torch.cat(rows).double()
+            assert native.can_read(cache)
+            found.append(native(tokens, positions, cache).logits)
+        cache.advance()
+    return torch.cat(found).double()
 
 
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("shape", list(SHAPES))
-@pytest.mark.parametrize("length", [0, 5, 1300])
+@pytest.mark.parametrize(("before", "own"), [(0, 1), (5, 3), (1300, 2), (0, 700)])
 @torch.inference_mode()
-def test_passes_in_float32_are_those_of_torch(shape, length, plain):
+def test_passes_in_float32_are_those_of_torch(shape, before, own, plain):
     network = network_of(shape, Precision.FLOAT32)
-    caches = [memory_of(network, length, Precision.FLOAT32) for _ in range(2)]
+    caches = texts(network, [own], before, Precision.FLOAT32, 2)
     expected = passes(network, caches[0], None)
     found = passes(network, caches[1], NativePass(network, plain=plain))
     assert (found - expected).norm() <= 2e-5 * expected.norm()
-    for own, other in zip(caches[1].buffers, caches[0].buffers, strict=True):
-        filled = slice(length + 2)
-        torch.testing.assert_close(own[:, :, :, filled], other[:, :, :, filled], rtol=1e-4, atol=1e-4)
-        assert own[:, :, :, length + 2 :].isnan().all()
+    for kinds in zip(caches[1].buffers, caches[0].buffers, strict=True):
+        for mine, other in zip(*kinds, strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("shape", list(SHAPES))
-@pytest.mark.parametrize("length", [1, 700])
+@pytest.mark.parametrize("before", [1, 700])
 @torch.inference_mode()
-def test_passes_in_bfloat16_are_as_near_the_truth_as_those_of_torch(shape, length, plain):
+def test_passes_in_bfloat16_are_as_near_the_truth_as_those_of_torch(shape, before, plain):
     network = network_of(shape, Precision.BFLOAT16)
     wide = network_of(shape, Precision.BFLOAT16).float()
-    memory = memory_of(network, length, Precision.BFLOAT16)
-    wider = KeyValueCache(memory.shape, length + 3)
-    for own, other in zip(wider.buffers, memory.buffers, strict=True):
-        own.copy_(other)
-    wider.length = length
+    narrow, other = texts(network, [3], before, Precision.BFLOAT16, 2)
+    wider = RowCache(narrow.shape, torch.float32, "cpu")
+    prefill = Prefill([tuple(widened(one) for one in narrow.beginnings[0])], [3], torch.device("cpu"))
+    for layer, pair in enumerate(zip(*narrow.buffers, strict=True)):
+        prefill.store(layer, [tuple(kind[:1, :, :3].float() for kind in pair)])
+    wider.join(prefill)
     truth = passes(wide, wider, None)
-    found = passes(network, memory, NativePass(network, plain=plain))
-    memory.truncate(length)
-    torch_error = (passes(network, memory, None) - truth).norm()
+    found = passes(network, narrow, NativePass(network, plain=plain))
+    torch_error = (passes(network, other, None) - truth).norm()
     assert (found - truth).norm() <= 1.5 * torch_error
     assert torch_error <= 0.05 * truth.norm()
+
+
+def widened(segment: Segment) -> Segment:
+    return Segment(segment.keys.float(), segment.values.float())
 
 
 @pytest.mark.parametrize("precision", list(Precision))
@@ -119,7 +148,7 @@ def test_passes_in_bfloat16_are_as_near_the_truth_as_those_of_torch(shape, lengt
 @torch.inference_mode()
 def test_passes_over_fewer_bits_are_those_of_torch(quantization, precision):
     network = network_of("as released", precision, quantization)
-    caches = [memory_of(network, 9, precision) for _ in range(2)]
+    caches = texts(network, [4], 9, precision, 2)
     expected = passes(network, caches[0], None)
     found = passes(network, caches[1], NativePass(network))
     tolerance = 1e-3 if precision is Precision.FLOAT32 else 0.03
@@ -131,41 +160,48 @@ def test_passes_over_fewer_bits_are_those_of_torch(quantization, precision):
 @pytest.mark.parametrize("precision", list(Precision))
 @pytest.mark.parametrize("rows", [1, 3, 6])
 @torch.inference_mode()
-def test_rows_that_share_a_beginning_are_those_of_torch(rows, precision, quantization, plain):
+def test_rows_of_any_length_and_beginning_are_those_of_torch(rows, precision, quantization, plain):
     network = network_of("as released", precision, quantization)
-    trunk = memory_of(network, 600, precision)
-    padding = torch.arange(rows) % 4
-    branches = [trunk.branch(rows, 12, padding) for _ in range(2)]
-    for branch in branches:
-        for buffer in branch.buffers:
-            generator = torch.Generator().manual_seed(1)
-            buffer.copy_(torch.randn(buffer.shape, generator=generator))
-        branch.length = 5
-    native, tokens = NativePass(network, plain=plain), torch.arange(rows) + 7
-    for step in range(2):
-        positions = torch.arange(rows) + 600 + step
-        expected = network.decode(tokens, network.text_rotation(positions), branches[0]).double()
-        found = native(tokens, positions, branches[1]).double()
-        tolerance = (
-            0.03 if precision is Precision.BFLOAT16 else 1e-3 if quantization.value != "none" else 2e-5
-        )
-        assert (found - expected).norm() <= tolerance * expected.norm()
-        for branch in branches:
-            branch.advance(1)
+    photos, others, turn = (segment_of(network, length, precision) for length in (600, 30, 520))
+    kinds = [(photos,), (photos, turn), (others,), (), (photos,), (others, turn)]
+    lengths = [5, 1, 700, 2, 9, 128]
+    caches = [rows_of(network, lengths[:rows], kinds[:rows], precision) for _ in range(2)]
+    expected = passes(network, caches[0], None)
+    found = passes(network, caches[1], NativePass(network, plain=plain))
+    tolerance = 0.03 if precision is Precision.BFLOAT16 else 1e-3 if quantization.value != "none" else 2e-5
+    # Each row by itself: a fault in one of them must not drown in the others.
+    for own, other in zip(found, expected, strict=True):
+        assert (own - other).norm() <= tolerance * other.norm()
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@torch.inference_mode()
+def test_choices_and_their_probabilities_are_those_of_the_logits(rows):
+    network = network_of("as released", Precision.FLOAT32)
+    (cache,) = texts(network, [2] * rows, 40, Precision.FLOAT32)
+    cache.reserve()
+    found = NativePass(network)(torch.arange(rows) + 5, torch.arange(rows) + 60, cache)
+    assert torch.equal(found.choices, found.logits.argmax(dim=-1))
+    expected = found.logits.double().log_softmax(dim=-1).amax(dim=-1)
+    torch.testing.assert_close(found.log_probabilities.double(), expected, rtol=0, atol=2e-6)
 
 
 @torch.inference_mode()
-def test_only_memories_of_one_sequence_in_the_same_format_fit():
+def test_only_rows_in_the_same_format_fit():
     network = network_of("small heads", Precision.FLOAT32)
-    native, shape = NativePass(network), CacheShape.of(network.config.mixture)
-    one = KeyValueCache(shape, 8)
+    native = NativePass(network)
+    (one,), (two,) = (texts(network, [1] * rows, 8, Precision.FLOAT32) for rows in (1, 2))
     assert native.can_read(one)
     assert native.fits(one)
-    assert not native.fits(KeyValueCache(shape, 8, batch=2))
-    assert not native.fits(KeyValueCache(shape, 8, dtype=torch.bfloat16))
-    two = one.branch(2, 4, torch.zeros(2, dtype=torch.long))
     assert native.can_read(two)
     assert not native.fits(two), "float32 products of several rows are torch's"
+    (narrow,) = texts(network, [1], 8, Precision.BFLOAT16)
+    assert not native.can_read(narrow)
+    mixed = rows_of(network, [1], [(segment_of(network, 8, Precision.BFLOAT16),)], Precision.FLOAT32)
+    assert not native.can_read(mixed)
+    segment = segment_of(network, 8, Precision.FLOAT32)
+    apart = Segment(*(kind.mT.contiguous().mT for kind in (segment.keys, segment.values)))
+    assert not native.can_read(rows_of(network, [1], [(apart,)], Precision.FLOAT32))
 
 
 @pytest.mark.parametrize(
@@ -180,15 +216,12 @@ def test_only_memories_of_one_sequence_in_the_same_format_fit():
 @torch.inference_mode()
 def test_rows_are_few_where_there_are_instructions_for_them(quantization, most):
     network = network_of("small heads", Precision.BFLOAT16, quantization)
-    one = KeyValueCache(CacheShape.of(network.config.mixture), 8, dtype=torch.bfloat16)
     for plain in (True, False):
         native = NativePass(network, plain=plain)
         features = load_library(plain=plain).g2vlm_features()
         expected = next((rows for bit, rows in most if features & bit), 1)
         fitting = [
-            rows
-            for rows in range(1, 50)
-            if native.fits(one.branch(rows, 4, torch.zeros(rows, dtype=torch.long)))
+            rows for rows in range(1, 50) if native.fits(texts(network, [1] * rows, 0, Precision.BFLOAT16)[0])
         ]
         assert fitting == list(range(1, expected + 1))
 
@@ -196,18 +229,17 @@ def test_rows_are_few_where_there_are_instructions_for_them(quantization, most):
 @torch.inference_mode()
 def test_what_would_be_read_or_written_out_of_place_is_refused():
     network = network_of("small heads", Precision.FLOAT32)
-    native, cache = NativePass(network), memory_of(network, 0, Precision.FLOAT32)
-    place = torch.tensor([0])
+    native, place = NativePass(network), torch.tensor([0])
+    (cache,) = texts(network, [1], 0, Precision.FLOAT32)
     for token in (-1, SHAPES["small heads"].vocab_size):
         with pytest.raises(ValueError, match=rf"got \[{token}\]"):
             native(torch.tensor([token]), place, cache)
-    branch = cache.branch(2, 8, torch.tensor([0, 0]))
     with pytest.raises(ValueError, match="2 rows"):
-        native(place, place, branch)
+        native(place, place, texts(network, [1, 1], 0, Precision.FLOAT32)[0])
     with pytest.raises(ValueError, match="a fitting cache"):
-        native(place, place, KeyValueCache(cache.shape, 8, batch=2))
-    cache.length = cache.capacity
-    with pytest.raises(ValueError, match="3 of 3 filled"):
+        native(place, place, texts(network, [1], 0, Precision.BFLOAT16)[0])
+    cache.lengths = [cache.capacity[1]]
+    with pytest.raises(ValueError, match="128 of 128 filled"):
         native(place, place, cache)
 
 

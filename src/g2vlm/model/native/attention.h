@@ -1,8 +1,8 @@
 /* Attention of one token of each row to everything before it and to itself, with grouped heads.
 
-   What is read lies in stretches, each of which a thread reads for itself: those of a beginning that all rows
-   share, and those of each row. A stretch gives, for every query that reads it, a maximum, a sum of weights and a
-   weighted sum of values, which are put together afterwards. */
+   What is read lies in stretches, each of which a thread reads for itself: those of segments that several rows
+   read, and those of each row's own text. A stretch gives, for every query that reads it, a maximum, a sum of
+   weights and a weighted sum of values, which are put together afterwards. */
 
 #ifndef G2VLM_ATTENTION_H
 #define G2VLM_ATTENTION_H
@@ -20,19 +20,35 @@
 #define MAX_HEAD_DIM 256
 #define MAX_QUERIES 48
 
-/* Keys and values of one layer: (rows, kv_heads, capacity, head_dim). */
+/* Tokens that some rows read, the same in every row: (layers, kv_heads, length, head_dim), with strides in
+   numbers. */
 typedef struct {
-    void *keys;
-    void *values;
-    int64_t length;        /* tokens of each row, without the new one */
-    int64_t capacity;
-    const int64_t *starts; /* the first token of each row that is no padding, or NULL */
-} Memory;
+    const void *keys;
+    const void *values;
+    int64_t length;
+    int64_t layer_stride;
+    int64_t head_stride;
+    int64_t num_rows;
+    const int64_t *rows; /* which */
+} Segment;
 
-/* What is read: a beginning that all rows share (of length 0 where there is none), and what each added. */
+/* The own text of each row: for each layer (rows, kv_heads, capacity, head_dim). */
 typedef struct {
-    Memory shared;
-    Memory own;
+    void *const *keys;
+    void *const *values;
+    int64_t capacity;
+    const int64_t *lengths; /* tokens of each row, without the new one */
+} Own;
+
+/* What is read. */
+typedef struct {
+    int64_t num_segments;
+    const Segment *segments;
+    const int64_t *places; /* for each segment and each row that reads it, which of the row's parts come first */
+    Own own;
+    const int64_t *own_places; /* for each row, which part is the first of its own text; */
+    const int64_t *counts;     /* how many it has in all; */
+    int64_t most;              /* and the most that any row has */
     int64_t rows;
     int64_t heads;
     int64_t kv_heads;
@@ -42,12 +58,7 @@ typedef struct {
 
 static int64_t num_stretches(int64_t tokens) { return (tokens + STRETCH - 1) / STRETCH; }
 
-/* What every query leaves: so many results of a stretch, */
-static int64_t num_parts(const Past *past) {
-    return num_stretches(past->shared.length) + num_stretches(past->own.length + 1);
-}
-
-/* each of so many floats: values, maximum and sum. */
+/* What every query leaves of a stretch: values, maximum and sum. */
 static int64_t part_size(const Past *past) { return past->dim + 2; }
 
 static inline void widen_row(const void *memory, int64_t start, int64_t count, int narrow, float *out) {
@@ -142,13 +153,24 @@ INLINE void add_values(const uint16_t *values, const float (*weights)[BLOCK], in
 }
 #endif
 
-/* Some tokens of one key head for queries of `count` heads in a row, in `rows` rows.
+/* Where the queries of a group of heads lie in some rows, and where what they find goes. */
+typedef struct {
+    const float *queries;  /* of the first head of the group, in row 0; */
+    int64_t stride;        /* from one row to the next */
+    int64_t count;         /* heads of the group */
+    const int64_t *rows;   /* which rows */
+    int64_t num_rows;
+    float *parts;          /* of the first head of the group, in row 0; */
+    int64_t per_head;      /* from one head to the next */
+    int64_t per_row;       /* from one row to the next */
+    const int64_t *places; /* of each of these rows, which part it is, before `shift` */
+    int64_t shift;
+} Asking;
 
-   base: where the head's first key and value lie. queries: (rows, stride). parts: of the first query; those of the
-   next head lie `per_head` floats further, those of the next row `per_row`. */
-static void attend_stretch(const Past *past, const Memory *memory, int64_t base, int64_t begin, int64_t end,
-                           const float *queries, int64_t rows, int64_t stride, int64_t count, float *parts,
-                           int64_t per_head, int64_t per_row) {
+/* Some tokens of one key head, whose first key and value lie at `base`, for the queries of a group. */
+static void attend_stretch(const Past *past, const void *all_keys, const void *all_values, int64_t base, int64_t begin,
+                           int64_t end, const Asking *asking) {
+    const int64_t count = asking->count, rows = asking->num_rows;
     const int64_t dim = past->dim, total = rows * count;
     const int narrow = past->narrow;
     const float scale = 1 / sqrtf((float)dim);
@@ -156,7 +178,7 @@ static void attend_stretch(const Past *past, const Memory *memory, int64_t base,
     float maxima[MAX_QUERIES], totals[MAX_QUERIES];
     const float *query[MAX_QUERIES];
     for (int64_t i = 0; i < total; i++) {
-        query[i] = queries + i / count * stride + i % count * dim;
+        query[i] = asking->queries + asking->rows[i / count] * asking->stride + i % count * dim;
         maxima[i] = -FLT_MAX;
         totals[i] = 0;
     }
@@ -170,8 +192,8 @@ static void attend_stretch(const Past *past, const Memory *memory, int64_t base,
     for (int64_t start = begin; start < end; start += BLOCK) {
         int64_t tokens = end - start < BLOCK ? end - start : BLOCK, done = 0, q = 0, place = base + start * dim;
 #if FAST_BFLOAT16
-        const uint16_t *keys = (const uint16_t *)memory->keys + place;
-        const uint16_t *values = (const uint16_t *)memory->values + place, *next = keys + BLOCK * dim;
+        const uint16_t *keys = (const uint16_t *)all_keys + place;
+        const uint16_t *values = (const uint16_t *)all_values + place, *next = keys + BLOCK * dim;
         /* While keys are scored, the values of this block are fetched, and while values are added up, the keys
            of the next: memory never waits, and is never asked for more than it can give at a time. */
         const int64_t lines = BLOCK * dim / 32 / total / (BLOCK / 16) + 1;
@@ -180,7 +202,7 @@ static void attend_stretch(const Past *past, const Memory *memory, int64_t base,
                               (const char *)(values + i * BLOCK * dim / total), lines);
 #endif
         for (int64_t k = done; k < tokens; k++) {
-            widen_row(memory->keys, place + k * dim, dim, narrow, wide);
+            widen_row(all_keys, place + k * dim, dim, narrow, wide);
             for (int64_t i = 0; i < total; i++) scores[i][k] = row_float32(wide, query[i], dim) * scale;
         }
         for (int64_t i = 0; i < total; i++) weigh(scores[i], tokens, dim, sums + i * dim, &maxima[i], &totals[i]);
@@ -190,7 +212,7 @@ static void attend_stretch(const Past *past, const Memory *memory, int64_t base,
         for (; fast && q < total; q++) add_values(values, scores + q, tokens, dim, 1, sums + q * dim, next);
 #endif
         for (int64_t k = 0; q < total && k < tokens; k++) {
-            widen_row(memory->values, place + k * dim, dim, narrow, wide);
+            widen_row(all_values, place + k * dim, dim, narrow, wide);
             for (int64_t i = q; i < total; i++) {
                 float weight = scores[i][k], *sum = sums + i * dim;
 #pragma omp simd
@@ -199,7 +221,9 @@ static void attend_stretch(const Past *past, const Memory *memory, int64_t base,
         }
     }
     for (int64_t i = 0; i < total; i++) {
-        float *part = parts + i / count * per_row + i % count * per_head;
+        const int64_t row = i / count, place = asking->places[row] + asking->shift;
+        float *part = asking->parts + asking->rows[row] * asking->per_row + i % count * asking->per_head +
+                      place * part_size(past);
         memcpy(part, sums + i * dim, dim * sizeof(float));
         part[dim] = maxima[i];
         part[dim + 1] = totals[i];
@@ -221,37 +245,48 @@ static void join_parts(const float *parts, int64_t count, int64_t dim, float *ou
 }
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Called by all threads. queries: (rows, stride). out: (rows, heads, dim). parts: room for `rows * heads *
-   num_parts * part_size` floats. */
-static void attend(const Past *past, const float *queries, int64_t stride, float *parts, float *out) {
+/* Called by all threads. queries: (rows, stride). out: (rows, heads, dim). parts: room for `rows * heads * most *
+   part_size` floats. */
+static void attend(const Past *past, int64_t layer, const float *queries, int64_t stride, float *parts, float *out) {
     const int64_t dim = past->dim, rows = past->rows, kv_heads = past->kv_heads, group = past->heads / kv_heads;
-    const int64_t first = num_stretches(past->shared.length), count = num_parts(past), size = part_size(past);
-    const int64_t per_head = count * size, per_row = past->heads * per_head, tokens = past->own.length + 1;
-    const int64_t together = MAX_QUERIES / group;
+    const int64_t per_head = past->most * part_size(past), per_row = past->heads * per_head;
+    const int64_t together = MAX_QUERIES / group, width = past->narrow ? 2 : 4;
+    const int64_t *places = past->places;
+    for (int64_t s = 0; s < past->num_segments; s++) {
+        const Segment *segment = past->segments + s;
+        const int64_t stretches = num_stretches(segment->length), bytes = layer * segment->layer_stride * width;
 #pragma omp for schedule(static) nowait
-    for (int64_t task = 0; task < kv_heads * first; task++) {
-        int64_t head = task / first, stretch = task % first, begin = stretch * STRETCH;
-        /* So many rows at a time as there is room for; the stretch stays in the cache. */
-        for (int64_t row = 0; row < rows; row += together)
-            attend_stretch(past, &past->shared, head * past->shared.capacity * dim, begin,
-                           least(begin + STRETCH, past->shared.length), queries + row * stride + head * group * dim,
-                           least(together, rows - row), stride, group,
-                           parts + row * per_row + head * group * per_head + stretch * size, per_head, per_row);
+        for (int64_t task = 0; task < kv_heads * stretches; task++) {
+            int64_t head = task / stretches, stretch = task % stretches, begin = stretch * STRETCH;
+            /* So many rows at a time as there is room for; the stretch stays in the cache. */
+            for (int64_t row = 0; row < segment->num_rows; row += together) {
+                Asking asking = {queries + head * group * dim, stride, group, segment->rows + row,
+                                 least(together, segment->num_rows - row), parts + head * group * per_head, per_head,
+                                 per_row, places + row, stretch};
+                attend_stretch(past, (const char *)segment->keys + bytes, (const char *)segment->values + bytes,
+                               head * segment->head_stride, begin, least(begin + STRETCH, segment->length), &asking);
+            }
+        }
+        places += segment->num_rows;
     }
+    int64_t longest = 0;
+    for (int64_t row = 0; row < rows; row++) longest = most(longest, past->own.lengths[row] + 1);
+    const int64_t stretches = num_stretches(longest);
 #pragma omp for schedule(static)
-    for (int64_t task = 0; task < rows * kv_heads * (count - first); task++) {
-        int64_t stretch = task % (count - first), head = task / (count - first) % kv_heads;
-        int64_t row = task / (count - first) / kv_heads, begin = stretch * STRETCH, end = least(begin + STRETCH, tokens);
-        int64_t start = past->own.starts ? past->own.starts[row] : 0;
-        attend_stretch(past, &past->own, (row * kv_heads + head) * past->own.capacity * dim,
-                       begin < start ? least(start, end) : begin, end, queries + row * stride + head * group * dim, 1,
-                       stride, group, parts + row * per_row + head * group * per_head + (first + stretch) * size,
-                       per_head, per_row);
+    for (int64_t task = 0; task < rows * kv_heads * stretches; task++) {
+        int64_t stretch = task % stretches, head = task / stretches % kv_heads, row = task / stretches / kv_heads;
+        int64_t begin = stretch * STRETCH, end = least(begin + STRETCH, past->own.lengths[row] + 1);
+        if (begin >= end) continue;
+        Asking asking = {queries + head * group * dim, stride, group, &row, 1, parts + head * group * per_head, per_head,
+                         per_row, past->own_places + row, stretch};
+        attend_stretch(past, past->own.keys[layer], past->own.values[layer],
+                       (row * kv_heads + head) * past->own.capacity * dim, begin, end, &asking);
     }
 #pragma omp for schedule(static)
     for (int64_t query = 0; query < rows * past->heads; query++)
-        join_parts(parts + query * per_head, count, dim, out + query * dim);
+        join_parts(parts + query * per_head, past->counts[query / past->heads], dim, out + query * dim);
 }
 
 #endif

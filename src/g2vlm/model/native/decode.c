@@ -1,4 +1,4 @@
-/* One more text token of each row through the semantic expert: what `G2VLM.write` computes, in one parallel region.
+/* One more text token of each row through the semantic expert: what `G2VLM.decode` computes, in one parallel region.
 
    The residual stream is float32; what tensors of a bfloat16 network hold between two operations is rounded
    to bfloat16 here as well. Sums are added up in another order than torch does. */
@@ -81,7 +81,7 @@ static int64_t qkv_width(const Network *network) {
 }
 
 /* Norm and rotation of queries and keys; keys and values go to memory. Called by all threads. */
-static void place_heads(const Pass *pass, const Layer *layer, const Memory *memory) {
+static void place_heads(const Pass *pass, const Layer *layer, const Own *memory, int64_t place) {
     const Network *network = pass->network;
     const int64_t dim = network->head_dim, kv_heads = network->num_kv_heads, heads = network->num_heads;
     const int64_t all = heads + 2 * kv_heads;
@@ -95,8 +95,8 @@ static void place_heads(const Pass *pass, const Layer *layer, const Memory *memo
         }
         if (kind) {
             int64_t index = row * kv_heads + head - heads - (kind == 2 ? kv_heads : 0);
-            int64_t start = (index * memory->capacity + memory->length) * dim;
-            keep(kind == 1 ? memory->keys : memory->values, start, own, dim, network->narrow);
+            int64_t start = (index * memory->capacity + memory->lengths[row]) * dim;
+            keep(kind == 1 ? memory->keys[place] : memory->values[place], start, own, dim, network->narrow);
         }
     }
 }
@@ -184,14 +184,15 @@ static void open_gates(const Pass *pass, const Matrix *matrix, const Vector *vec
 }
 
 /* Called by all threads. */
-static void run_layer(const Pass *pass, const Layer *layer, const Past *past, Vector *vectors) {
+static void run_layer(const Pass *pass, int64_t place, const Past *past, Vector *vectors) {
+    const Layer *layer = pass->network->layers + place;
     const int64_t width = qkv_width(pass->network);
     norm_vectors(pass, layer->attention_norm, &layer->qkv, vectors);
     Range own = own_rows(&layer->qkv, width);
     multiply(&layer->qkv, vectors, pass->rows, own.begin, own.end, pass->network->narrow, pass->qkv, width);
 #pragma omp barrier
-    place_heads(pass, layer, &past->own);
-    attend(past, pass->qkv, width, pass->parts, pass->attended);
+    place_heads(pass, layer, &past->own, place);
+    attend(past, place, pass->qkv, width, pass->parts, pass->attended);
     take_vectors(pass, pass->attended, layer->out.columns, &layer->out, vectors);
     add_product(pass, &layer->out, vectors);
     norm_vectors(pass, layer->mlp_norm, &layer->gate_up, vectors);
@@ -211,7 +212,7 @@ static int64_t lay_out(Pass *pass, const Past *past, float *memory) {
                              heads * network->head_dim,
                              2 * network->mlp_width,
                              network->width,
-                             heads * num_parts(past) * part_size(past),
+                             heads * past->most * part_size(past),
                              half,
                              half};
     int64_t total = 0;
@@ -236,67 +237,109 @@ static void begin_pass(const Pass *pass, const int64_t *tokens, const int64_t *p
     }
 }
 
-/* The memory of one layer, from that of all. */
-static Memory layer_of(Memory memory, int64_t index, int64_t rows, const Network *network) {
-    int64_t numbers = rows * network->num_kv_heads * memory.capacity * network->head_dim;
-    int64_t bytes = index * numbers * (network->narrow ? 2 : 4);
-    memory.keys = (char *)memory.keys + bytes;
-    memory.values = (char *)memory.values + bytes;
-    return memory;
+/* How many words a pass can choose from, and what each thread found among its share of them, for each row. */
+typedef struct {
+    int64_t word;  /* the likeliest; the first of equally likely ones */
+    float largest; /* its logit */
+    float sum;     /* of the exponentials of all, relative to it */
+} Found;
+
+static Found likeliest(const float *logits, Range words) {
+    Found found = {words.begin, -FLT_MAX, 0};
+    float largest = -FLT_MAX, sum = 0;
+#pragma omp simd reduction(max : largest)
+    for (int64_t i = words.begin; i < words.end; i++) largest = fmaxf(largest, logits[i]);
+    while (found.word < words.end - 1 && logits[found.word] != largest) found.word++;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = words.begin; i < words.end; i++) sum += expf(logits[i] - largest);
+    found.largest = largest;
+    found.sum = sum;
+    return found;
 }
 
-/* The likeliest word; the first of equally likely ones. */
-static int64_t likeliest(const float *logits, int64_t words) {
-    float largest = -INFINITY;
-#pragma omp simd reduction(max : largest)
-    for (int64_t i = 0; i < words; i++) largest = fmaxf(largest, logits[i]);
-    int64_t place = 0;
-    while (place < words - 1 && logits[place] != largest) place++;
-    return place;
+/* The likeliest word of all threads, and the logarithm of its probability. found: (threads, rows). */
+static void choose_word(const Found *found, int64_t threads, int64_t rows, int64_t row, int64_t *choice,
+                        float *log_probability) {
+    Found best = found[row];
+    float sum = 0;
+    for (int64_t i = 1; i < threads; i++)
+        if (found[i * rows + row].largest > best.largest) best = found[i * rows + row];
+    for (int64_t i = 0; i < threads; i++)
+        sum += found[i * rows + row].sum * expf(found[i * rows + row].largest - best.largest);
+    *choice = best.word;
+    *log_probability = -logf(sum);
+}
+
+/* Which parts each row has, segment after segment. Fills `numbers`: places (readers), own places and counts (rows). */
+static void count_parts(Past *past, int64_t readers, int64_t *numbers) {
+    int64_t *places = numbers, *own = numbers + readers, *counts = own + past->rows;
+    past->places = places;
+    past->own_places = own;
+    past->counts = counts;
+    past->most = 0;
+    for (int64_t row = 0; row < past->rows; row++) own[row] = 0;
+    for (int64_t s = 0; s < past->num_segments; s++)
+        for (int64_t i = 0; i < past->segments[s].num_rows; i++) {
+            int64_t row = past->segments[s].rows[i];
+            *places++ = own[row];
+            own[row] += num_stretches(past->segments[s].length);
+        }
+    for (int64_t row = 0; row < past->rows; row++) {
+        counts[row] = own[row] + num_stretches(past->own.lengths[row] + 1);
+        past->most = most(past->most, counts[row]);
+    }
 }
 
 /* Read one text token of each row, write its logits and choose the next.
 
-   shared: (layers, 1, kv_heads, capacity, head_dim), read by all rows; of length 0 where there is none.
-   own: (layers, rows, kv_heads, capacity, head_dim), in the network's format; with room for one more token.
-   logits: (rows, words). choices: (rows). Returns 0, or 1 where memory ran out. */
+   segments: what rows read before their own text, each row those that name it. own: with room for one more token of
+   each row. logits: (rows, words). choices, log_probabilities: (rows). Returns 0, or 1 where memory ran out. */
 int g2vlm_write(const Network *network, int64_t rows, const int64_t *tokens, const int64_t *positions,
-                const Memory *shared, const Memory *own, float *logits, int64_t *choices, int32_t threads) {
-    int64_t longest = 0;
+                int64_t num_segments, const Segment *segments, const Own *own, float *logits, int64_t *choices,
+                float *log_probabilities, int32_t threads) {
+    int64_t longest = 0, readers = 0;
     const int64_t lengths[] = {network->width, network->mlp_width, (int64_t)network->num_heads * network->head_dim};
-    for (int i = 0; i < 3; i++) longest = lengths[i] > longest ? lengths[i] : longest;
+    for (int i = 0; i < 3; i++) longest = most(longest, lengths[i]);
+    for (int64_t s = 0; s < num_segments; s++) readers += segments[s].num_rows;
+    int64_t *counted = malloc((readers + 2 * rows) * sizeof(int64_t));
+    if (!counted) return 1;
     const int64_t vectors_each = rows == 1 ? threads : rows, vector_size = (vector_bytes(longest) + 63) / 64 * 64;
-    Past past = {*shared, *own, rows, network->num_heads, network->num_kv_heads, network->head_dim, network->narrow};
+    Past past = {.num_segments = num_segments, .segments = segments, .own = *own, .rows = rows,
+                 .heads = network->num_heads, .kv_heads = network->num_kv_heads, .dim = network->head_dim,
+                 .narrow = network->narrow};
+    count_parts(&past, readers, counted);
     Pass pass = {.network = network, .rows = rows};
     float *numbers = aligned_alloc(64, lay_out(&pass, &past, NULL) * sizeof(float));
     char *room = aligned_alloc(64, vector_size * vectors_each);
     Vector *vectors = malloc(vectors_each * sizeof(Vector));
-    int failed = !numbers || !room || !vectors;
+    Found *found = malloc(threads * rows * sizeof(Found));
+    int failed = !numbers || !room || !vectors || !found;
     if (!failed) {
         lay_out(&pass, &past, numbers);
         begin_pass(&pass, tokens, positions);
         for (int64_t i = 0; i < vectors_each; i++) vectors[i] = vector_in(room + i * vector_size, longest);
 #pragma omp parallel num_threads(threads)
         {
-            Vector *mine = rows == 1 ? vectors + omp_get_thread_num() : vectors;
-            for (int64_t i = 0; i < network->num_layers; i++) {
-                Past here = past;
-                here.shared = layer_of(*shared, i, 1, network);
-                here.own = layer_of(*own, i, rows, network);
-                run_layer(&pass, &network->layers[i], &here, mine);
-            }
+            const int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
+            Vector *mine = rows == 1 ? vectors + thread : vectors;
+            for (int64_t i = 0; i < network->num_layers; i++) run_layer(&pass, i, &past, mine);
             const Matrix *head = &network->language_head;
             norm_vectors(&pass, network->final_norm, head, mine);
             Range words = own_rows(head, head->rows);
             multiply(head, mine, rows, words.begin, words.end, network->narrow, logits, head->rows);
+            for (int64_t row = 0; row < rows; row++)
+                found[thread * rows + row] = likeliest(logits + row * head->rows, words);
 #pragma omp barrier
 #pragma omp for schedule(static)
-            for (int64_t row = 0; row < rows; row++) choices[row] = likeliest(logits + row * head->rows, head->rows);
+            for (int64_t row = 0; row < rows; row++)
+                choose_word(found, team, rows, row, choices + row, log_probabilities + row);
         }
     }
+    free(counted);
     free(numbers);
     free(room);
     free(vectors);
+    free(found);
     return failed;
 }
 
@@ -379,7 +422,7 @@ void g2vlm_pack(const uint16_t *weights, int64_t rows, int64_t columns, const in
 
 /* Sizes of what callers hand over, to be compared with their own. */
 int64_t g2vlm_size_of_network(void) { return sizeof(Network) + sizeof(Layer); }
-int64_t g2vlm_size_of_memory(void) { return sizeof(Memory); }
+int64_t g2vlm_size_of_memory(void) { return sizeof(Segment) + sizeof(Own); }
 int64_t g2vlm_size_of_header(void) { return sizeof(Header); }
 
 /* Which forms this library was built with: bit 0 bfloat16, bit 1 int8, bit 2 packed, bit 3 packed by tiles. */

@@ -8,13 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from g2vlm.errors import CheckpointError
-from g2vlm.model.cache import BranchCache, KeyValueCache
 from g2vlm.model.mixture import ExpertLayer, Mixture
 from g2vlm.model.native.library import FAST_BFLOAT16, FAST_INTEGER, FAST_TILES, load_library
 from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.native.matrix import PACKED, CMatrix, StoredMatrix, contiguous
-from g2vlm.model.network import G2VLM
+from g2vlm.model.network import G2VLM, NextTokens
 from g2vlm.model.rotary import text_frequencies
+from g2vlm.model.row_cache import Readers, RowCache
 
 MAX_HEAD_DIM, MAX_GROUP = 256, 48
 """Limits of attention.h."""
@@ -54,18 +54,31 @@ class _Network(ctypes.Structure):
     )
 
 
-class _Memory(ctypes.Structure):
+class _Segment(ctypes.Structure):
     _fields_ = (
         ("keys", c_void_p),
         ("values", c_void_p),
         ("length", c_int64),
+        ("layer_stride", c_int64),
+        ("head_stride", c_int64),
+        ("num_rows", c_int64),
+        ("rows", POINTER(c_int64)),
+    )
+
+
+class _Own(ctypes.Structure):
+    _fields_ = (
+        ("keys", POINTER(c_void_p)),
+        ("values", POINTER(c_void_p)),
         ("capacity", c_int64),
-        ("starts", c_void_p),
+        ("lengths", POINTER(c_int64)),
     )
 
 
 class NativePass:
     """Passes over one token of each row through the semantic expert and the language head, on a CPU.
+
+    It keeps nothing of a pass: several threads may use it at once, each with memory of its own.
 
     Args:
         network: with the parts that write text; their weights are read where they lie, and must stay there
@@ -83,7 +96,7 @@ class NativePass:
         network_size = ctypes.sizeof(_Network) + ctypes.sizeof(_Layer)
         if (self._library.g2vlm_size_of_network(), self._library.g2vlm_size_of_memory()) != (
             network_size,
-            ctypes.sizeof(_Memory),
+            ctypes.sizeof(_Segment) + ctypes.sizeof(_Own),
         ):
             raise RuntimeError("The installed g2vlm changed while this program runs: start it again.")
         mixture, embedding, language_head = network.mixture, network.embedding, network.language_head
@@ -151,77 +164,76 @@ class NativePass:
         return kept.data_ptr()
 
     def __call__(
-        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
-    ) -> Float[Tensor, "batch vocabulary"]:
-        """Read one more text token of each row: the logits of the next, float32; see `choose`."""
-        return self._read(tokens, positions, cache)[0]
-
-    def choose(
-        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
-    ) -> Int[Tensor, " batch"]:
-        """Read one more text token of each row: the likeliest next, of equally likely ones the first.
+        self, tokens: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RowCache
+    ) -> NextTokens:
+        """Read one more text token of each row.
 
         Args:
             tokens: their ids.
             positions: the same along all axes.
-            cache: one that it `can_read`, with room for one more; keys and values are stored there, its
-                length stays.
+            cache: one that it `can_read`, with room for one more token; keys and values are stored there, its
+                lengths stay.
 
         Raises:
             ValueError: the cache does not fit or is full, or there is no such token.
         """
-        return self._read(tokens, positions, cache)[1]
-
-    def _read(
-        self, tokens: Int[Tensor, " batch"], positions: Int[Tensor, " batch"], cache: KeyValueCache
-    ) -> tuple[Float[Tensor, "batch vocabulary"], Int[Tensor, " batch"]]:
         ids, places = tokens.tolist(), positions.tolist()
-        count, beyond = len(ids), max(ids) >= self._vocabulary or min(ids) < 0
+        count, room, longest = len(ids), cache.capacity[1], max(cache.lengths, default=0)
+        beyond = not ids or max(ids) >= self._vocabulary or min(ids) < 0
         # C would read and write wherever it is told to.
-        if beyond or cache.length >= cache.capacity or not self.can_read(cache) or count != cache.batch:
+        if beyond or longest >= room or not self.can_read(cache) or count != cache.num_rows:
             raise ValueError(
                 f"Expected a token below {self._vocabulary} for each row of a fitting cache with room, got "
-                f"{ids} for {cache.batch} rows, {cache.length} of {cache.capacity} filled."
+                f"{ids} for {cache.num_rows} rows, {longest} of {room} filled."
             )
-        shared, own = _memories(cache)
-        numbers = c_int64 * count
-        choices = torch.empty(count, dtype=torch.long)
+        numbers, segments = c_int64 * count, _segments(cache.readers)
         logits = torch.empty(count, self._network.language_head.rows)
+        choices, chances = torch.empty(count, dtype=torch.long), torch.empty(count)
         failed = self._library.g2vlm_write(
             byref(self._network),
             count,
             numbers(*ids),
             numbers(*places),
-            byref(shared),
-            byref(own),
+            len(segments),
+            segments,
+            byref(_own(cache)),
             logits.data_ptr(),
             choices.data_ptr(),
+            chances.data_ptr(),
             torch.get_num_threads(),
         )
         if failed:
             raise MemoryError("Expected a few megabytes for a pass over one token, got none.")
-        return logits, choices
+        return NextTokens(logits, choices, chances)
 
-    def fits(self, cache: KeyValueCache) -> bool:
-        """Whether this is the way to continue a cache: it can be read, and its sequences are few."""
-        return self.can_read(cache) and cache.batch <= self._max_rows
+    def fits(self, cache: RowCache) -> bool:
+        """Whether this is the way to continue texts: they can be read, and are few."""
+        return self.can_read(cache) and cache.num_rows <= self._max_rows
 
-    def can_read(self, cache: KeyValueCache) -> bool:
-        """Whether a cache holds one sequence, or continuations of one, in this network's format."""
-        keys, _ = cache.buffers
-        known = (type(cache) is KeyValueCache and cache.batch == 1) or type(cache) is BranchCache
-        return known and keys.dtype == self._dtype
-
-
-def _memories(cache: KeyValueCache) -> tuple[_Memory, _Memory]:
-    """The beginning that all rows share, if any, and what each row added."""
-    if not isinstance(cache, BranchCache):
-        return _Memory(), _memory(cache)
-    own = _memory(cache)
-    own.starts = cache.padding.data_ptr()
-    return _memory(cache.trunk), own
+    def can_read(self, cache: RowCache) -> bool:
+        """Whether memory is in this network's format, on the CPU."""
+        segments = [reader.segment for reader in cache.readers]
+        kinds = {(cache.dtype, cache.device.type)} | {(s.keys.dtype, s.keys.device.type) for s in segments}
+        # Channels must lie one behind the other, and tokens likewise; values as keys do.
+        dense = all(
+            s.keys.stride() == s.values.stride() and s.keys.stride()[2:] == (cache.shape.head_dim, 1)
+            for s in segments
+        )
+        return kinds == {(self._dtype, "cpu")} and dense
 
 
-def _memory(cache: KeyValueCache) -> _Memory:
-    keys, values = cache.buffers
-    return _Memory(keys.data_ptr(), values.data_ptr(), cache.length, cache.capacity, None)
+def _segments(readers: tuple[Readers, ...]) -> "ctypes.Array[_Segment]":
+    """What several rows read; the tensors stay alive through the cache."""
+    found = (_Segment * len(readers))()
+    for segment, reader in zip(found, readers, strict=True):
+        keys, values = reader.segment.keys, reader.segment.values
+        segment.keys, segment.values = keys.data_ptr(), values.data_ptr()
+        segment.length, segment.num_rows = reader.segment.num_tokens, len(reader.rows)
+        segment.layer_stride, segment.head_stride = keys.stride()[:2]
+        segment.rows = (c_int64 * len(reader.rows))(*reader.rows)
+    return found
+
+
+def _own(cache: RowCache) -> _Own:
+    keys, values = ((c_void_p * len(kind))(*(layer.data_ptr() for layer in kind)) for kind in cache.buffers)
+    return _Own(keys, values, cache.capacity[1], (c_int64 * cache.num_rows)(*cache.lengths))

@@ -152,7 +152,7 @@ def _opened(path: Path) -> ctypes.CDLL:
             f"the translated library does not open ({error}); this build of torch may lack GNU OpenMP"
         ) from error
     place, count, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    library.g2vlm_write.argtypes = [place, count, *[place] * 6, threads]
+    library.g2vlm_write.argtypes = [place, count, place, place, count, *[place] * 5, threads]
     library.g2vlm_multiply.argtypes = [place, place, count, place, threads]
     library.g2vlm_widen.argtypes = [place, count, count, threads, place, threads]
     library.g2vlm_measure.argtypes = [place, count, count, place, place, threads]
