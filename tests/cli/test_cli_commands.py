@@ -119,7 +119,7 @@ def test_examples_of_the_package_come_next(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--save_path", "room.obj"], "ending in .*'room.obj'"),
+        (["--save_path", "room.stl"], "ending in .*'room.stl'"),
         (["--save_path", "/dev/null/room.ply"], "Expected to create the folder"),
         (["--data_path", "/no/such/folder"], "No such file or folder"),
         (["--data_path", "/no/such/*.jpg"], "/no/such/"),
@@ -144,7 +144,7 @@ def test_output_and_input_are_checked_before_the_checkpoint(
     photos: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in (
-        ["--save_path", "x.obj", "--data_path", photos],
+        ["--save_path", "x.stl", "--data_path", photos],
         ["--data_path", "/no/such", "--save_path", "x.ply"],
     ):
         assert main(["recon", *words, "--ckpt", "no such checkpoint"]) == 2

@@ -124,14 +124,14 @@ def test_a_scene_without_points_is_not_written(scene, tmp_path):
 
 def test_a_failure_in_the_middle_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(g2vlm.export.ply, "_CHUNK", 10)
-    plain = g2vlm.export.ply._vertices
+    plain = g2vlm.export.ply.vertices
 
     def fail_late(cloud, piece, vertex):
         if piece.start >= 20:
             raise OSError(28, "No space left on device")
         return plain(cloud, piece, vertex)
 
-    monkeypatch.setattr(g2vlm.export.ply, "_vertices", fail_late)
+    monkeypatch.setattr(g2vlm.export.ply, "vertices", fail_late)
     with pytest.raises(OutputError, match="No space left"):
         write_ply(make_cloud(100), tmp_path / "a.ply")
     assert os.listdir(tmp_path) == []

@@ -1,5 +1,7 @@
 """Point clouds: thinning and limiting against plain versions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -66,3 +68,42 @@ def test_impossible_voxels_are_refused(voxel):
 def test_a_limit_below_one_is_refused():
     with pytest.raises(InputError, match="at least 1"):
         cloud_of(np.zeros((1, 3)), np.zeros(1)).limited(0)
+
+
+def test_spreading_keeps_a_little_less_than_asked_for_and_covers_all():
+    rng = np.random.default_rng(1)
+    cloud = make_spread_cloud(rng.uniform(0, 1, (5000, 3)))
+    spread = cloud.spread(300)
+    assert 240 < len(spread) <= 300
+    gap = np.linalg.norm(cloud.points[:, None] - spread.points, axis=-1).min(axis=1).max()
+    assert gap < 0.4
+    assert cloud.spread(5000) is not None
+    assert len(cloud.spread(5000)) == 5000
+    with pytest.raises(InputError, match="max_points"):
+        cloud.spread(0)
+
+
+@pytest.mark.parametrize("most", [1, 3, 7])
+def test_spreading_holds_its_promise_for_the_smallest_numbers(most):
+    corners = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
+    assert 1 <= len(make_spread_cloud(corners * 1.0).spread(most)) <= most
+    same = make_spread_cloud(np.zeros((10, 3)))
+    assert len(same.spread(most)) == 1
+
+
+def test_a_cloud_moves_with_its_normals():
+    cloud = replace(make_spread_cloud(np.eye(3)), normals=np.eye(3, dtype=np.float32))
+    turn = np.array([[0.0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    moved = cloud.moved(turn)
+    np.testing.assert_allclose(moved.points[0], [5, 1, 0])
+    np.testing.assert_allclose(moved.normals[0], [0, 1, 0])
+
+
+def make_spread_cloud(points: np.ndarray) -> PointCloud:
+    count = len(points)
+    return PointCloud(
+        points.astype(np.float32),
+        np.zeros((count, 3), np.uint8),
+        np.linspace(0, 1, count, dtype=np.float32),
+        np.zeros(count, np.int32),
+    )

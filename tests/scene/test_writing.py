@@ -1,5 +1,6 @@
 """Files appear completely or not at all."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from g2vlm.errors import OutputError
-from g2vlm.scene.writing import atomic_path
+from g2vlm.scene.writing import MANIFEST, atomic_folder, atomic_path
 
 
 def test_a_file_appears_with_its_folders_and_usual_permissions(tmp_path):
@@ -88,3 +89,93 @@ def test_a_symbolic_link_is_written_through(tmp_path):
         temporary.write_bytes(b"new")
     assert link.is_symlink()
     assert real.read_bytes() == b"new"
+
+
+def fill(folder: Path, text: str = "x") -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.txt").write_text(text)
+    (folder / "b.txt").write_text(text)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_appears_as_a_whole_with_a_list_of_its_files(tmp_path):
+    target = tmp_path / "new" / "out"
+    with atomic_folder(target, {"kind": "test"}) as temporary:
+        assert temporary.parent == target.parent
+        fill(temporary)
+        assert not target.exists()
+    assert names(target) == ["b.txt", "deep/a.txt", MANIFEST]
+    assert json.loads((target / MANIFEST).read_text()) == {"kind": "test", "files": ["b.txt", "deep/a.txt"]}
+    assert os.listdir(target.parent) == ["out"]
+
+
+def test_a_folder_written_before_is_replaced_as_a_whole(tmp_path):
+    for text in ("first", "second"):
+        with atomic_folder(tmp_path / "out", {}) as temporary:
+            fill(temporary, text)
+            if text == "first":
+                (temporary / "only-first.txt").touch()
+    assert names(tmp_path / "out") == ["b.txt", "deep/a.txt", MANIFEST]
+    assert (tmp_path / "out" / "b.txt").read_text() == "second"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("made_by_us", [True, False])
+def test_a_folder_with_foreign_files_is_kept(tmp_path, made_by_us):
+    target = tmp_path / "out"
+    if made_by_us:
+        with atomic_folder(target, {}) as temporary:
+            fill(temporary)
+    else:
+        target.mkdir()
+        (target / MANIFEST).write_text("[1]")
+    (target / "trained.ckpt").write_text("precious")
+    with pytest.raises(OutputError, match=r"holds (trained\.ckpt|g2vlm\.json)"), atomic_folder(target, {}):
+        pytest.fail("the block must not run")
+    assert (target / "trained.ckpt").read_text() == "precious"
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    with atomic_folder(tmp_path / "out", {}) as temporary:
+        fill(temporary)
+    assert "b.txt" in names(tmp_path / "out")
+
+
+def test_failure_in_the_middle_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
+    def stop(target):
+        with atomic_folder(target, {}) as temporary:
+            fill(temporary)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        stop(tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+    with atomic_folder(tmp_path / "out", {}) as temporary:
+        fill(temporary, "old")
+    with pytest.raises(RuntimeError):
+        stop(tmp_path / "out")
+    # The last step may fail as well: what was there before comes back.
+    plain = os.rename
+
+    def refuse(source, target):
+        if Path(target).name == "out" and not str(source).endswith(".old"):
+            raise OSError(28, "No space left on device")
+        plain(source, target)
+
+    monkeypatch.setattr("g2vlm.scene.writing.os.rename", refuse)
+    with pytest.raises(OutputError, match="No space left"), atomic_folder(tmp_path / "out", {}) as temporary:
+        fill(temporary)
+    assert (tmp_path / "out" / "b.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="is a file"), atomic_folder(tmp_path / "out", {}):
+        pytest.fail("the block must not run")
+    with pytest.raises(OutputError, match="choose another place"), atomic_folder(tmp_path / "out" / "a", {}):
+        pytest.fail("the block must not run")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from g2vlm.cli.scene_options import SceneOptions, require_writable
+from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
 from g2vlm.cli.terminal import Output, add_timings, format_timings, reserved_stdout, say, write_json
 from g2vlm.errors import G2VLMError, InputError
 from g2vlm.inputs.text_files import decoded_lines, read_questions, text_of_argument
@@ -35,7 +35,7 @@ class Options(SceneOptions):
     """Look once, then answer questions from the keyboard or a pipe, one per line, until it ends or a line
     says exit."""
     save_path: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Also write the 3-D scene seen in the same pass (.ply or .npz)."""
+    """Also write the 3-D scene seen in the same pass; the ending chooses the format, or KIND:PATH."""
     max_new_tokens: int = 100
     """Longest answer, in tokens."""
     temperature: float = 0.0
@@ -91,7 +91,7 @@ def run(options: Options) -> int:
         seen = add_timings(loading, model.timings)
         say(format_timings(seen))
         if target is not None:
-            perception.scene.save(target)
+            write_scene(perception.scene, target)
             say(f"scene: {target}")
         ask = _asker(options, perception, sampling, out)
         questions = itertools.chain(first, _typed_questions() if options.interactive else ())

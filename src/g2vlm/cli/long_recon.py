@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from g2vlm.cli.scene_options import write_scene
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
     from g2vlm.inputs.geometric import Fit
     from g2vlm.pipeline import Model
+    from g2vlm.scene.formats import Target
     from g2vlm.video.long_video import LongVideo, LongVideoOptions
     from g2vlm.video.stitching import StitchingProgress
 
@@ -82,7 +84,9 @@ def reconstruct_in_pieces(
         )
 
 
-def write_long(video: "LongVideo", target: Path, voxel: float | None, wanted: LongFilter) -> dict[str, Any]:
+def write_long(
+    video: "LongVideo", target: "Target", voxel: float | None, wanted: LongFilter
+) -> dict[str, Any]:
     """Write a point cloud in constant memory, or any other format through a scene in memory.
 
     Returns:
@@ -92,16 +96,16 @@ def write_long(video: "LongVideo", target: Path, voxel: float | None, wanted: Lo
 
     start = time.perf_counter()
     video = video.anchored() if wanted.anchor_first else video
-    if target.suffix.lower() == ".ply":
+    if target.format.kind == "ply":
         options = MergeOptions(voxel, wanted.min_confidence or 0.0, wanted.max_depth_edge)
         with stage_bars() as on_progress:
-            points = video.write_ply(target, options, on_progress)
+            points = video.write_ply(target.path, options, on_progress)
     else:
         scene = video.scene().filtered(
             min_confidence=wanted.min_confidence, max_depth_edge=wanted.max_depth_edge
         )
         points = scene.num_points
-        scene.save(target)
+        write_scene(scene, target)
     return {
         "frames": video.num_frames,
         "pieces": len(video.names),

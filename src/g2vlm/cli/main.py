@@ -35,6 +35,7 @@ class Command:
 COMMANDS = {
     "recon": Command("g2vlm.cli.recon", "reconstruct a 3-D scene from photos or a video"),
     "chat": Command("g2vlm.cli.chat", "answer questions about photos or a video"),
+    "export": Command("g2vlm.cli.export", "write a scene file for other software: glb, colmap, depth, ..."),
     "download": Command("g2vlm.cli.download", "fetch a checkpoint from the hub, or check one fetched before"),
     "info": Command("g2vlm.cli.info", "say what a checkpoint holds: parts, sizes, missing and extra keys"),
     "eval": Command("g2vlm.cli.eval", "measure a checkpoint on a benchmark, or put results side by side"),

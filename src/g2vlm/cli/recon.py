@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from g2vlm.cli.long_recon import LongFilter, LongOptions, reconstruct_in_pieces, write_long
-from g2vlm.cli.scene_options import SceneOptions, require_writable
+from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
 from g2vlm.cli.terminal import (
     Output,
     add_timings,
+    bytes_of,
     format_bytes,
     format_timings,
     reserved_stdout,
@@ -22,6 +23,7 @@ from g2vlm.cli.terminal import (
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
+    from g2vlm.scene.formats import Target
     from g2vlm.scene.scene import Scene
 
 
@@ -29,12 +31,12 @@ if TYPE_CHECKING:
 class Options(SceneOptions, LongOptions):
     """Reconstruct a 3-D scene from photos or a video, with --window also a very long one.
 
-    Writes coloured points (.ply), or everything the model says: points, depth, poses, intrinsics and
-    confidence of every view (.npz).
+    Writes coloured points (.ply, .glb), everything the model says (.npz: points, depth, poses, intrinsics,
+    confidence of every view), or any other format of g2vlm export.
     """
 
     save_path: Path = Path("examples/result.ply")
-    """File to write; its ending chooses the format."""
+    """What to write; the ending chooses the format, or KIND:PATH, such as colmap:room (see g2vlm export)."""
     anchor_first: bool = False
     """Make the first camera the origin and axes of the world; otherwise the network's own frame stays."""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
@@ -66,18 +68,18 @@ def run(options: Options) -> int:
         loading = add_timings(reading, model.timings)
         scene = model.reconstruct(photos, fit=options.fit, spill=options.spill)
         scene = options.finish(scene)
-        scene.save(target)
+        write_scene(scene, target)
         timings = add_timings(loading, model.timings)
-        summary = summarize(scene, timings, [target])
+        summary = summarize(scene, timings, [target.path])
         if options.json:
             write_json(out, summary)
         else:
             say(format_timings(timings))
-            out.write(_describe(summary, target) + "\n")
+            out.write(_describe(summary, target.path) + "\n")
     return 0
 
 
-def _run_long(options: Options, source: str, target: Path, out: Output) -> int:
+def _run_long(options: Options, source: str, target: "Target", out: Output) -> int:
     """Reconstruct in pieces, write the file, report."""
     if options.max_views is not None:
         raise InputError("Expected --window or --max_views, got both: a long video keeps all its frames.")
@@ -85,10 +87,12 @@ def _run_long(options: Options, source: str, target: Path, out: Output) -> int:
         raise InputError("Expected --window or --spill, got both: pieces of a long video lie on disk anyway.")
     options.video_options()
     model = options.load_model()
-    folder = options.pieces_folder(target)
+    folder = options.pieces_folder(target.path)
     say(f"reading {source} in pieces, kept in {folder}")
     start = time.perf_counter()
-    video = reconstruct_in_pieces(model, source, target, options, fit=options.fit, rate_hz=options.frame_rate)
+    video = reconstruct_in_pieces(
+        model, source, target.path, options, fit=options.fit, rate_hz=options.frame_rate
+    )
     timings = {**model.timings, "pieces_s": time.perf_counter() - start}
     wanted = LongFilter(options.anchor_first, options.min_confidence, options.max_depth_edge)
     summary = write_long(video, target, options.voxel, wanted)
@@ -104,7 +108,7 @@ def _run_long(options: Options, source: str, target: Path, out: Output) -> int:
         say(format_timings(summary["timings"]))
         out.write(
             f"{summary['frames']} frames in {summary['pieces']} pieces, {summary['loops_closed']} loops "
-            f"closed, {summary['points']:,} points\n{target} ({format_bytes(target.stat().st_size)})\n"
+            f"closed, {summary['points']:,} points\n{target} ({format_bytes(bytes_of(target.path))})\n"
         )
     return 0
 
@@ -130,5 +134,5 @@ def _describe(summary: dict[str, Any], target: Path) -> str:
     extent = " x ".join(f"{b - a:.2f}" for a, b in zip(low, high, strict=True) if math.isfinite(b - a))
     return (
         f"{len(summary['views'])} views, {summary['points']:,} points, extent {extent} ({summary['scale']} "
-        f"scale)\n{target} ({format_bytes(target.stat().st_size)})"
+        f"scale)\n{target} ({format_bytes(bytes_of(target))})"
     )

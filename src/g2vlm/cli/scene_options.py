@@ -1,7 +1,6 @@
 """Options that reconstruction and chat share, and what they stand for."""
 
 import json
-import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from g2vlm.cli.terminal import progress_bar, say
-from g2vlm.errors import InputError, OutputError
+from g2vlm.errors import InputError
 from g2vlm.inputs.geometric import Fit
 from g2vlm.inputs.photos import PhotoSet, load_photos
 from g2vlm.inputs.video import FrameChoice, FrameChoiceKind
@@ -19,6 +18,9 @@ from g2vlm.model.quantization import Quantization
 
 if TYPE_CHECKING:
     from g2vlm.pipeline import Model
+    from g2vlm.scene.formats import Target
+    from g2vlm.scene.save_options import SaveOptions
+    from g2vlm.scene.scene import Scene
 
 EXAMPLES_HERE = Path("examples/recon_images")
 EXAMPLES_IN_PACKAGE = Path(__file__).parents[1] / "examples" / "recon_images"
@@ -147,26 +149,29 @@ def training_status(folder: Path) -> str | None:
     return str(status) if status else None
 
 
-def require_writable(path: Path) -> Path:
-    """Check, before any long work, that a scene can be written to `path`; creates the folders above it.
+def require_writable(path: Path | str) -> "Target":
+    """Check, before any long work, that a scene can be written to `path` (or KIND:PATH).
 
     Raises:
         OutputError: Unknown format, a folder in place of a file, or no right to write.
+        MissingExtraError: The format needs an optional dependency.
     """
     import g2vlm.export  # noqa: F401  (registers its formats)
-    from g2vlm.scene.writing import writer_for
+    from g2vlm.scene.formats import find_target
 
-    writer_for(path)
-    if path.is_dir():
-        raise OutputError(f"Expected a file to write, but {path} is a folder: choose another name.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"Expected to create the folder {path.parent}, got {error.strerror}: choose another --save_path."
-        ) from error
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(
-            f"Expected to write into {path.parent}, but that is not allowed: choose another place."
-        )
-    return path
+    target = find_target(path)
+    target.check()
+    return target
+
+
+def write_scene(scene: "Scene", target: "Target", options: "SaveOptions | None" = None) -> None:
+    """Write a scene, with a bar on a terminal.
+
+    Raises:
+        OutputError: Nothing to write, or the place cannot be written.
+    """
+    from g2vlm.scene.formats import no_progress
+    from g2vlm.scene.save_options import SaveOptions
+
+    with progress_bar(f"writing {target.format.kind}") as on_progress:
+        target.write(scene, options or SaveOptions(), on_progress or no_progress)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 
@@ -66,6 +67,13 @@ def add_timings(first: Mapping[str, float], second: Mapping[str, float]) -> dict
 def format_timings(timings: Mapping[str, float]) -> str:
     """`load 3.2 s, read 0.1 s` from `{"load_s": 3.2, "read_s": 0.1}`."""
     return ", ".join(f"{name.removesuffix('_s')} {seconds:.1f} s" for name, seconds in timings.items())
+
+
+def bytes_of(path: Path) -> int:
+    """Size of a file, or of all files below a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def format_bytes(count: int | float) -> str:

@@ -8,14 +8,17 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Shaped
 
 from g2vlm.errors import OutputError
 from g2vlm.scene.cloud import PointCloud
+from g2vlm.scene.formats import Progress, no_progress
+from g2vlm.scene.save_options import SaveOptions
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.writing import atomic_path
 
 _CHUNK = 1 << 20
-_TYPE_NAMES = {"<f4": "float", "|u1": "uchar"}
+_TYPE_NAMES = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 
 
 def write_ply(cloud: PointCloud, path: str | os.PathLike[str], comments: Sequence[str] = ()) -> None:
@@ -31,30 +34,46 @@ def write_ply(cloud: PointCloud, path: str | os.PathLike[str], comments: Sequenc
     """
     if len(cloud) == 0:
         raise OutputError(f"Expected points to write to {path}, got none: filter less.")
-    vertex = _vertex_type(cloud.normals is not None)
-    header = _header(len(cloud), vertex, comments)
+    vertex = vertex_type(cloud.normals is not None)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(header)
+        file.write(ply_header({"vertex": (len(cloud), vertex)}, comments))
         for start in range(0, len(cloud), _CHUNK):
-            file.write(_vertices(cloud, slice(start, start + _CHUNK), vertex).tobytes())
+            file.write(vertices(cloud, slice(start, start + _CHUNK), vertex).tobytes())
 
 
-def _vertex_type(has_normals: bool) -> np.dtype:
+def vertex_type(has_normals: bool) -> np.dtype:
+    """Columns of a vertex."""
     names = ["x", "y", "z", *(["nx", "ny", "nz"] if has_normals else [])]
     fields = [(name, "<f4") for name in names]
     fields += [(name, "|u1") for name in ("red", "green", "blue")]
     return np.dtype([*fields, ("confidence", "<f4")])
 
 
-def _header(count: int, vertex: np.dtype, comments: Sequence[str]) -> bytes:
+def ply_header(elements: dict[str, tuple[int, np.dtype]], comments: Sequence[str]) -> bytes:
+    """Header of a binary file.
+
+    Args:
+        elements: count and columns of each element, in the order of the file. A column that is itself a
+            record of `count` (uchar) and `items` stands for a list.
+        comments: one line each; characters beyond ASCII become "?".
+    """
     lines = ["ply", "format binary_little_endian 1.0"]
     lines += ["comment " + " ".join(comment.split()) for comment in comments]
-    lines.append(f"element vertex {count}")
-    lines += [f"property {_TYPE_NAMES[vertex[name].str]} {name}" for name in vertex.names or ()]
+    for element, (count, columns) in elements.items():
+        lines.append(f"element {element} {count}")
+        lines += [f"property {_type_name(columns[name])} {name}" for name in columns.names or ()]
     return "\n".join([*lines, "end_header", ""]).encode("ascii", errors="replace")
 
 
-def _vertices(cloud: PointCloud, piece: slice, vertex: np.dtype) -> np.ndarray:
+def _type_name(column: np.dtype) -> str:
+    if column.names is None:
+        return _TYPE_NAMES[column.str]
+    items = column["items"].base
+    return f"list {_TYPE_NAMES[column['count'].str]} {_TYPE_NAMES[items.str]}"
+
+
+def vertices(cloud: PointCloud, piece: slice, vertex: np.dtype) -> Shaped[np.ndarray, " points"]:
+    """Rows of a file for a piece of a cloud."""
     rows = np.empty(len(cloud.points[piece]), dtype=vertex)
     columns = {("x", "y", "z"): cloud.points, ("red", "green", "blue"): cloud.colors}
     if cloud.normals is not None:
@@ -66,21 +85,34 @@ def _vertices(cloud: PointCloud, piece: slice, vertex: np.dtype) -> np.ndarray:
     return rows
 
 
-def write_scene_ply(scene: Scene, path: str | os.PathLike[str]) -> None:
+def scene_comments(scene: Scene) -> tuple[str, ...]:
+    """Axes and unit, for a header."""
+    return (
+        "axes OpenCV: x right, y down, z forward",
+        f"scale {scene.scale.kind.value}: {scene.scale.source}",
+    )
+
+
+def write_scene_ply(
+    scene: Scene,
+    path: str | os.PathLike[str],
+    options: SaveOptions = SaveOptions(),
+    on_progress: Progress = no_progress,
+) -> None:
     """Write all valid points of a scene, one view at a time; its unit and axes stand in the header.
 
     Raises:
         OutputError: no valid points, or a place that cannot be written.
     """
-    comments = (
-        "axes OpenCV: x right, y down, z forward",
-        f"scale {scene.scale.kind.value}: {scene.scale.source}",
-    )
+    if options.max_points is not None and scene.num_points > options.max_points:
+        write_ply(scene.point_cloud().spread(options.max_points), path, scene_comments(scene))
+        return
     if scene.num_points == 0:
         raise OutputError(f"Expected points to write to {path}, got none: filter less.")
-    vertex = _vertex_type(has_normals=False)
+    vertex = vertex_type(has_normals=False)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(_header(scene.num_points, vertex, comments))
-        for view in scene.views:
+        file.write(ply_header({"vertex": (scene.num_points, vertex)}, scene_comments(scene)))
+        for done, view in enumerate(scene.views, start=1):
             cloud = Scene((view,), scene.scale).point_cloud()
-            file.write(_vertices(cloud, slice(None), vertex).tobytes())
+            file.write(vertices(cloud, slice(None), vertex).tobytes())
+            on_progress(done, len(scene))

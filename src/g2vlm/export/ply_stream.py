@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from g2vlm.errors import OutputError
-from g2vlm.export.ply import _header, _vertex_type, _vertices
+from g2vlm.export.ply import ply_header, vertex_type, vertices
 from g2vlm.scene.cloud import PointCloud
 from g2vlm.scene.writing import atomic_path
 
@@ -29,11 +29,11 @@ def write_ply_pieces(
     Raises:
         OutputError: no points at all, or a place that cannot be written.
     """
-    vertex, count = _vertex_type(has_normals=False), 0
+    vertex, count = vertex_type(has_normals=False), 0
     with atomic_path(path) as temporary, temporary.open("r+b") as file:
         file.write(_padded_header(0, vertex, comments))
         for cloud in clouds:
-            file.write(_vertices(cloud, slice(None), vertex).tobytes())
+            file.write(vertices(cloud, slice(None), vertex).tobytes())
             count += len(cloud)
         if count == 0:
             raise OutputError(f"Expected points to write to {path}, got none: filter less.")
@@ -45,4 +45,4 @@ def write_ply_pieces(
 def _padded_header(count: int, vertex: np.dtype, comments: Sequence[str]) -> bytes:
     """A header whose length does not depend on the count: a comment makes up for missing digits."""
     padding = "." * (_DIGITS - len(str(count)))
-    return _header(count, vertex, [*comments, f"streamed {padding}"])
+    return ply_header({"vertex": (count, vertex)}, [*comments, f"streamed {padding}"])

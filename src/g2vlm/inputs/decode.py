@@ -33,6 +33,9 @@ MAX_PIXELS = 178_956_970
 MAX_ASPECT_RATIO = 20.0
 """Longest accepted side over the shorter one: beyond it a view would be less than two patches thin."""
 
+_PLAIN_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
+_ORIENTATION_TAG = 0x0112
+
 _HEIF_BRANDS = frozenset({b"hei", b"hev", b"mif", b"msf"})
 
 # What Pillow's decoders are known to raise on damaged files, besides its own errors.
@@ -93,6 +96,21 @@ def decode_file(path: Path) -> Image.Image:
             return _decode_stream(file)
     except PermissionError as error:
         raise InputError("permission denied: make the file readable") from error
+
+
+def is_upright_rgb(path: Path) -> bool:
+    """Whether a file is a JPEG or PNG, named so, that any reader sees exactly as `decode_file` gives it.
+
+    Args:
+        path: An image file that `decode_file` can read.
+
+    Raises:
+        InputError: The file cannot be used; the message is the reason.
+    """
+    with _decoding(), Image.open(path) as stored:
+        named_so = path.suffix.lower() in _PLAIN_SUFFIXES.get(stored.format or "", ())
+        is_upright = stored.getexif().get(_ORIENTATION_TAG, 1) == 1
+        return named_so and is_upright and stored.mode == "RGB" and "transparency" not in stored.info
 
 
 def decode_bytes(data: bytes) -> Image.Image:

@@ -125,17 +125,27 @@ def read_frames(
     return frames
 
 
-def read_numbered_frames(path: str | Path, indices: Sequence[int]) -> VideoFrames:
-    """Read the frames of the given numbers again, in one pass.
+def iterate_numbered_frames(path: str | Path, indices: Sequence[int]) -> Iterator[tuple[int, Photo]]:
+    """Read the frames of the given numbers again, in one pass and constant memory.
 
     Args:
         path: A video file.
-        indices: Numbers as in `VideoFrames.indices`; frames that the video does not have are left out.
+        indices: Numbers as in `VideoFrames.indices`, in any order.
+
+    Yields:
+        Number and frame, in the order of the video; frames that it does not have are left out.
 
     Raises:
-        InputError: No such file, not a video, no frame that can be decoded, or too many numbers.
+        InputError: No such file, not a video, or no frame that can be decoded.
     """
-    return _read_numbered(Path(path), indices)[0]
+    path, wanted = Path(path), frozenset(indices)
+    with _opened(path) as capture:
+        for index, time_s in _grabbed(capture, path):
+            photo = _retrieve(capture, path, index, time_s) if index in wanted else None
+            if photo is not None:
+                yield index, photo
+            if index >= max(wanted, default=-1):
+                return
 
 
 def iterate_frames(path: str | Path, *, rate_hz: float | None = None) -> Iterator[Photo]:

@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, UInt8
+from jaxtyping import Float, Float32, Int, Int32, Int64, UInt8
 
 from g2vlm.errors import InputError
+
+_VOXEL_PRECISION = 1.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,40 @@ class PointCloud:
             raise InputError(f"Expected a voxel side above 0, got {voxel}.")
         if len(self) == 0:
             return self
+        return self._at(self._most_confident(voxel))
+
+    def spread(self, max_points: int) -> "PointCloud":
+        """At most `max_points` points, evenly spread: `thinned` by the smallest voxel that leaves so few.
+
+        The side is found to within one percent; a cloud that is small enough stays as it is.
+
+        Raises:
+            InputError: `max_points` is below 1.
+        """
+        return self._at(self.spread_index(max_points))
+
+    def spread_index(self, max_points: int) -> Int64[np.ndarray, " kept"]:
+        """Which points `spread` keeps, ascending."""
+        if max_points < 1:
+            raise InputError(f"Expected max_points of at least 1, got {max_points}.")
+        if len(self) <= max_points:
+            return np.arange(len(self))
+        extent = float((self.points.max(axis=0) - self.points.min(axis=0)).max())
+        # One voxel of twice the extent at the corner of the grid can still cut a cloud in eight.
+        if extent == 0:
+            return np.array([int(self.confidence.argmax())])
+        low, high = extent / len(self), 4 * extent
+        while high > low * _VOXEL_PRECISION:
+            middle = math.sqrt(low * high)
+            if len(np.unique(_cell_numbers(self.points, middle))) > max_points:
+                low = middle
+            else:
+                high = middle
+        kept = self._most_confident(high)
+        return kept[:max_points]
+
+    def _most_confident(self, voxel: int | float) -> Int64[np.ndarray, " kept"]:
+        """The most confident point of every voxel, the first among equals, ascending."""
         cell = _cell_numbers(self.points, voxel)
         order = np.argsort(cell)
         ordered = cell[order]
@@ -60,7 +96,17 @@ class PointCloud:
         best = np.maximum.reduceat(confidence, starts)
         is_best = confidence == np.repeat(best, np.diff(starts, append=len(order)))
         first_best = np.minimum.reduceat(np.where(is_best, order, len(order)), starts)
-        return self._at(np.sort(first_best))
+        return np.sort(first_best)
+
+    def moved(self, T_new_world: Float[np.ndarray, "4 4"]) -> "PointCloud":
+        """The same points in another frame.
+
+        Args:
+            T_new_world: a rotation, or a reflection of the axes, and a shift.
+        """
+        R, t = T_new_world[:3, :3], T_new_world[:3, 3]
+        normals = None if self.normals is None else (self.normals @ R.T).astype(np.float32)
+        return replace(self, points=(self.points @ R.T + t).astype(np.float32), normals=normals)
 
     def limited(self, max_points: int, seed: int = 0) -> "PointCloud":
         """A random subset of at most `max_points` points, in their order; always the same for the same seed.

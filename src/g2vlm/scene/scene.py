@@ -11,11 +11,13 @@ from jaxtyping import Float, Float32, Float64
 
 from g2vlm.errors import InputError
 from g2vlm.scene.cloud import PointCloud
+from g2vlm.scene.coloring import view_normals
 from g2vlm.scene.filtering import away_from_edges, filter_by_confidence
+from g2vlm.scene.formats import Progress, find_target, no_progress
 from g2vlm.scene.measurement import Measurement, RegionSize, measure_depth, measure_distance, measure_size
+from g2vlm.scene.save_options import SaveOptions
 from g2vlm.scene.scale import Scale, ScaleKind
 from g2vlm.scene.view import Pixel, PixelBox, PixelSpace, View
-from g2vlm.scene.writing import writer_for
 
 __all__ = ["Bounds", "HasMatrix", "PixelSpace", "Scale", "ScaleKind", "Scene", "View"]
 
@@ -217,17 +219,30 @@ class Scene:
             raise InputError(f"Expected a view from 0 to {len(self.views) - 1}, got {index}.")
         return self.views[index]
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the scene in the format of the file's ending, atomically; missing folders are created.
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        options: SaveOptions = SaveOptions(),
+        on_progress: Progress = no_progress,
+    ) -> Path:
+        """Write the scene, completely or not at all; missing folders are created. The scene stays as it is.
 
-        `.npz` keeps everything, `.ply` the valid points.
+        Args:
+            path: its ending chooses the format: `.npz` keeps everything, `.ply` and `.glb` are to look at.
+                `KIND:PATH` names a format (`"colmap:room"`), and `formats.FORMATS` lists them all.
+            options: choices about the files; each format heeds those that concern it.
+            on_progress: called with (steps done, steps in all) where a format has several.
+
+        Returns:
+            The file or folder written.
 
         Raises:
-            OutputError: an unknown ending, or a place that cannot be written.
+            OutputError: no such format, a place that cannot be written, or nothing to write.
+            MissingExtraError: the format needs an optional dependency.
         """
-        target = Path(path)
-        writer_for(target)(self, target)
-        return target
+        target = find_target(path)
+        target.write(self, options, on_progress)
+        return target.path
 
 
 def _split_similarity(matrix: np.ndarray) -> tuple[float, Float64[np.ndarray, "4 4"]]:
@@ -260,11 +275,4 @@ def _gather(views: tuple[View, ...], field: Callable[[View], np.ndarray]) -> np.
 
 
 def _normals_world(view: View) -> np.ndarray:
-    # Torch is needed only here, so that reading and writing scenes stays light.
-    import torch
-
-    from g2vlm.geometry.edges import normals_from_points
-
-    points, valid = torch.from_numpy(view.points_camera.copy()), torch.from_numpy(view.valid.copy())
-    normals: np.ndarray = normals_from_points(points, valid).numpy()
-    return normals @ view.T_world_camera[:3, :3].T
+    return view_normals(view) @ view.T_world_camera[:3, :3].T

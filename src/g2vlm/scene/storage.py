@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from g2vlm.errors import InputError
+from g2vlm.scene.formats import Format, register
 from g2vlm.scene.scale import Scale, ScaleKind
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.view import View
-from g2vlm.scene.writing import WRITERS, atomic_path, writer_for
-
-__all__ = ["FORMAT_VERSION", "WRITERS", "atomic_path", "read_npz", "write_npz", "writer_for"]
+from g2vlm.scene.writing import atomic_path
 
 FORMAT_VERSION = 1
 
@@ -164,4 +163,12 @@ def origin_fields(arrays: Mapping[str, np.ndarray], index: int) -> dict[str, Any
     return {"source_path": path or None, "frame_index": None if frame < 0 else frame}
 
 
-WRITERS[".npz"] = write_npz
+register(
+    Format(
+        kind="npz",
+        summary="all of a scene, for numpy and for this package",
+        write=lambda scene, path, options, on_progress: write_npz(scene, path),
+        endings=(".npz",),
+        by_ending=(".npz",),
+    )
+)

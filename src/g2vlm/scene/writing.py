@@ -1,31 +1,18 @@
-"""How results reach the disk: completely or not at all, in a format chosen by the file's ending."""
+"""How results reach the disk: completely or not at all, files and whole folders."""
 
+import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from g2vlm.errors import OutputError
 
-WRITERS: dict[str, Callable[[Any, Path], None]] = {}
-"""Writers of scenes by lower-case file ending (".npz", ".ply", ...): called with a `Scene` and a path."""
-
-
-def writer_for(path: Path) -> Callable[[Any, Path], None]:
-    """The scene writer that a file's ending asks for, in either case.
-
-    Raises:
-        OutputError: no writer is registered for the ending; the message lists those that are.
-    """
-    writer = WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise OutputError(
-            f"Expected a file ending in {', '.join(sorted(WRITERS))}, got {str(path)!r}: the ending chooses "
-            "the format."
-        )
-    return writer
+MANIFEST = "g2vlm.json"
+"""File in every exported folder: what it is, its axes and unit, and the files that belong to it."""
 
 
 @contextmanager
@@ -49,14 +36,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.is_dir():
         raise OutputError(f"Expected a file to write, but {path} is a folder: add a file name.")
     temporary = target.with_name(f".{target.stem}-{secrets.token_hex(6)}{target.suffix}")
-    try:
+    with _reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         # Exclusive creation with the usual permissions; tempfile would make it private to the user.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise OutputError(
-            f"Expected to write into {target.parent}, got {error.strerror}: choose another place."
-        ) from error
     try:
         yield temporary
         flush_path(temporary)
@@ -68,6 +51,48 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     # The rename itself is durable once the folder is flushed.
+    flush_path(target.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], about: Mapping[str, object]) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `path` when the block ends well.
+
+    It lies beside `path`; missing folders above are created. A `g2vlm.json` is added that holds `about` and
+    the list of files. A folder that this function made before is replaced as a whole, provided that nothing
+    was added to it since; any other folder that is not empty is refused. If the block raises, the temporary
+    folder is removed and `path` is left as it was.
+
+    Args:
+        path: the folder to create or replace.
+        about: what the folder holds, as JSON can say it.
+
+    Yields:
+        The path of an existing empty folder.
+
+    Raises:
+        OutputError: `path` is a file or holds other things, cannot be written, or the disk fails.
+    """
+    target = Path(os.path.realpath(path))
+    require_replaceable(target)
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(6)}")
+    with _reported(target):
+        temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        files = sorted(_files(temporary))
+        text = json.dumps({**about, "files": files}, indent=1, ensure_ascii=False) + "\n"
+        (temporary / MANIFEST).write_text(text, encoding="utf-8")
+        for name in [*files, MANIFEST]:
+            if not (temporary / name).is_symlink():
+                flush_path(temporary / name)
+        _swap(temporary, target)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"Expected to write {path}, got {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     flush_path(target.parent)
 
 
@@ -87,3 +112,76 @@ def flush_path(path: Path) -> None:
     except OSError:
         if not is_folder:
             raise
+
+
+@contextmanager
+def _reported(target: Path) -> Iterator[None]:
+    """Turn a place that cannot be written into an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write into {target.parent}, got {error.strerror}: choose another place."
+        ) from error
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Names of all files below a folder, relative to it, with forward slashes."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            yield (Path(place) / name).relative_to(folder).as_posix()
+
+
+def require_replaceable(target: Path) -> None:
+    """Refuse to replace anything that this package did not write.
+
+    Raises:
+        OutputError: `target` is a file, or a folder with other files than those that its `g2vlm.json` lists.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise OutputError(f"Expected a folder to write, but {target} is a file: choose another name.")
+    found = set(_files(target))
+    try:
+        ours = {MANIFEST, *json.loads((target / MANIFEST).read_text(encoding="utf-8"))["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = set()
+    if foreign := sorted(found - ours):
+        raise OutputError(
+            f"Expected a new or empty folder, or one written before, but {target} holds {foreign[0]}"
+            f"{' and more' if len(foreign) > 1 else ''}: choose another folder, or move that away."
+        )
+
+
+def pack_folder(folder: Path, path: Path) -> None:
+    """Pack a folder into a .zip file; equal folders give equal bytes.
+
+    Args:
+        folder: its name becomes the top of all names inside.
+        path: the file to write.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in sorted(_files(folder)):
+            # A fixed date, zipfile's earliest. Pictures are compressed already.
+            entry = zipfile.ZipInfo(f"{folder.name}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+            is_picture = Path(name).suffix.lower() in (".jpg", ".jpeg", ".png")
+            entry.compress_type = zipfile.ZIP_STORED if is_picture else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with (folder / name).open("rb") as source, archive.open(entry, "w", force_zip64=True) as member:
+                shutil.copyfileobj(source, member)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put a finished folder in its place; the one there before comes back if that fails."""
+    if not target.exists():
+        os.rename(temporary, target)
+        return
+    before = temporary.with_name(f"{temporary.name}.old")
+    os.rename(target, before)
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        os.rename(before, target)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
