@@ -8,8 +8,8 @@ import torch
 from g2vlm.data.samples import SceneBatch, SceneSample
 from g2vlm.data.world.cameras import PathKind, make_path
 from g2vlm.data.world.config import WorldConfig
-from g2vlm.data.world.layout import Room, make_room
-from g2vlm.data.world.render import render
+from g2vlm.data.world.layout import Room
+from g2vlm.data.world.places import make_place, see
 from g2vlm.errors import InputError
 
 
@@ -59,7 +59,7 @@ class SyntheticBatches:
             raise IndexError(f"batch {index} of {len(self)}")
         turn, position = divmod(index % len(self), self.batches_per_pass)
         chosen = self.seeds[position * self.batch_size : (position + 1) * self.batch_size]
-        rooms = [make_room(seed, self.config) for seed in chosen]
+        rooms = [make_place(seed, self.config) for seed in chosen]
         shape = ViewShape(self.views, self.height, self.width)
         return render_batch(self.config, rooms, shape, device=self.device, path=turn, kind=self.kind)
 
@@ -96,21 +96,13 @@ def render_batch(
         kind: how cameras move; drawn per sample when None.
     """
     paths = [make_path(room, config, shape.views, path, kind) for room in rooms]
-    rendered = render(
-        rooms,
-        paths,
-        shape.height,
-        shape.width,
-        device=device,
-        shadow_rays=config.shadow_rays,
-        fine_detail=config.fine_detail,
-    )
+    rendered = see(config, rooms, paths, (shape.height, shape.width), device)
     return SceneBatch(
         images=rendered.images,
         depth=rendered.depth,
         normals=rendered.normals,
         instance=rendered.instance,
-        valid=torch.ones_like(rendered.depth, dtype=torch.bool),
+        valid=rendered.valid,
         K=rendered.K,
         T_world_camera=rendered.T_world_camera,
         rooms=tuple(rooms),
@@ -119,4 +111,4 @@ def render_batch(
 
 def render_sample(config: WorldConfig, seed: int, shape: ViewShape) -> SceneSample:
     """Renders one sample on the CPU."""
-    return render_batch(config, [make_room(seed, config)], shape).sample(0)
+    return render_batch(config, [make_place(seed, config)], shape).sample(0)

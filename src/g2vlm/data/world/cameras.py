@@ -29,6 +29,8 @@ class PathKind(Enum):
     """Along a line, looking roughly the same way."""
     PAIR = "pair"
     """Scattered positions that look at the same target."""
+    TURN = "turn"
+    """About nearly one place, as somebody who looks around."""
 
 
 _KINDS = (PathKind.ORBIT, PathKind.ORBIT, PathKind.WALK, PathKind.PAIR)
@@ -250,6 +252,25 @@ class _Walker:
             poses.append(pose)
         return poses
 
+    def turn(self, num_views: int) -> list[ndarray] | None:
+        """Views from nearly one place in directions that overlap."""
+        draws, target = self.draws, self.target()
+        first = self.anywhere(target)
+        if first is None:
+            return None
+        forward = first[:3, 2]
+        heading = math.atan2(forward[0], forward[2])
+        reach = draws.uniform((0.005, 0.1))
+        limit = self.room.fov_rad * draws.uniform((0.2, 0.55)) * min(1.0, 2.0 / max(num_views - 1, 1))
+        sweep = draws.choice((-1.0, 1.0)) * limit
+        poses = [first]
+        for k in range(1, num_views):
+            position = first[:3, 3] + np.array([draws.symmetric(reach) for _ in range(3)])
+            turn, pitch = heading + sweep * k, forward[1] + draws.symmetric(0.25)
+            aim = np.array([math.sin(turn), np.clip(pitch, -0.6, 0.7), math.cos(turn)])
+            poses.append(look_at(position, aim, self.roll + draws.symmetric(self.config.roll_rad)))
+        return poses
+
     def huddle(self, num_views: int) -> list[ndarray]:
         """Views close together: the way out in rooms too crowded for any longer path."""
         for scatter in (0.1, 0.05, 0.02, 0.0):
@@ -292,8 +313,11 @@ def make_path(
     walker = _Walker(room, config, draws)
     for _ in range(_RETRIES):
         chosen = kind or draws.choice(_KINDS)
-        make = {PathKind.ORBIT: walker.orbit, PathKind.WALK: walker.walk, PathKind.PAIR: walker.pair}[chosen]
-        poses = make(num_views)
+        # Without turning paths nothing more is drawn: other worlds stay as they were.
+        if kind is None and config.turning_share and draws.chance(config.turning_share):
+            chosen = PathKind.TURN
+        makers = {PathKind.ORBIT: walker.orbit, PathKind.WALK: walker.walk, PathKind.PAIR: walker.pair}
+        poses = (makers | {PathKind.TURN: walker.turn})[chosen](num_views)
         if poses is not None:
             return CameraPath(chosen, np.stack(poses))
     return CameraPath(kind or PathKind.PAIR, np.stack(walker.huddle(num_views)))

@@ -69,6 +69,12 @@ class WorldConfig:
     shadow_rays: int = 0
     """Rays per pixel and lamp towards points on the lamp: 0 no shadows, 1 hard ones, 8 soft ones (slow)."""
 
+    turning_share: float = 0.0
+    """Share of the paths that turn about nearly one place, as somebody who looks around."""
+
+    is_photographic: bool = False
+    """Rooms of `g2vlm.data.world.photo`: photographic textures, meshes, light and cameras with faults."""
+
     fine_detail: bool = False
     """Add a layer of millimetre texture, which only shows at several hundred pixels."""
 
@@ -111,6 +117,28 @@ def full_world() -> WorldConfig:
     return WorldConfig()
 
 
+def photo_world() -> WorldConfig:
+    """Places that look like photographs, seen by cameras as people, heads and robots carry them."""
+    return WorldConfig(
+        room_width_m=(2.6, 7.0),
+        room_length_m=(2.8, 8.0),
+        room_height_m=(2.3, 3.4),
+        num_furniture=(3, 10),
+        num_small=(3, 14),
+        num_decor=(1, 6),
+        fov_rad=(0.78, 1.75),
+        camera_height_m=(0.45, 1.9),
+        pitch_jitter_rad=0.3,
+        yaw_jitter_rad=0.25,
+        roll_rad=0.22,
+        step_rad=(0.05, 0.5),
+        step_m=(0.06, 0.6),
+        spread_rad=1.3,
+        turning_share=0.15,
+        is_photographic=True,
+    )
+
+
 class World(Enum):
     """Which variation the rooms are drawn from."""
 
@@ -118,8 +146,11 @@ class World(Enum):
     """The first part of the curriculum: one field of view, small baselines, no roll."""
     FULL = "full"
     """The whole variation; figures are reported on it."""
+    PHOTO = "photo"
+    """Rooms, halls, corridors and yards that look like photographs, made of what `scripts/collect_assets.py`
+    fetches."""
 
     @property
     def config(self) -> WorldConfig:
         """The ranges."""
-        return easy_world() if self is World.EASY else full_world()
+        return {World.EASY: easy_world, World.FULL: full_world, World.PHOTO: photo_world}[self]()

@@ -90,7 +90,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class _Spot:
+class Spot:
     """Where an object stands: x, up, z of its origin and its heading."""
 
     x: float
@@ -100,61 +100,73 @@ class _Spot:
 
 
 @dataclass(frozen=True)
-class _Surface:
-    spot: _Spot
+class Surface:
+    """A top that can carry small things: where its middle is, and its half sizes."""
+
+    spot: Spot
     half_x: float
     half_z: float
 
 
-def _extent(parts: tuple[SolidPart, ...]) -> tuple[list[float], list[float]]:
+def extent_of(parts: tuple[SolidPart, ...]) -> tuple[list[float], list[float]]:
+    """Lowest and highest x, up and z of the parts of an object."""
     low = [min(part.centre[k] - part.half[k] for part in parts) for k in range(3)]
     high = [max(part.centre[k] + part.half[k] for part in parts) for k in range(3)]
     return low, high
 
 
-def _turn(spot: _Spot, x: float, z: float) -> tuple[float, float]:
+def turned(spot: Spot, x: float, z: float) -> tuple[float, float]:
     """Plan position of a point of an object standing at `spot`."""
     cos, sin = math.cos(spot.yaw), math.sin(spot.yaw)
     return spot.x + cos * x + sin * z, spot.z - sin * x + cos * z
 
 
-class _Builder:
-    """Fills one room; lives only inside `make_room`."""
+class RoomBuilder:
+    """Fills one room with things that stand, lie and hang where they can."""
 
     def __init__(self, draws: Draws, config: WorldConfig) -> None:
         self.draws, self.config = draws, config
-        self.width = draws.uniform(config.room_width_m)
-        self.length = draws.uniform(config.room_length_m)
-        self.height = draws.uniform(config.room_height_m)
+        self.width, self.length, self.height = self.extent()
         self.occupied: list[tuple[float, float, float, float]] = []
         self.hung: list[list[tuple[float, float]]] = [[], [], [], []]
-        self.surfaces: list[_Surface] = []
+        self.surfaces: list[Surface] = []
         self.taken: list[tuple[float, float, float, float]] = []
         self.rows: list[list[float]] = []
         self.materials: list[list[float]] = []
         self.objects: list[SceneObject] = []
         self.labels: set[str] = set()
 
+    def extent(self) -> tuple[float, float, float]:
+        """Width, length and height of the room."""
+        draws, config = self.draws, self.config
+        width, length = draws.uniform(config.room_width_m), draws.uniform(config.room_length_m)
+        return width, length, draws.uniform(config.room_height_m)
+
     def scale(self) -> float:
+        """Factor on the size of texture features."""
         return self.draws.uniform(self.config.texture_scale)
 
     def contrast(self) -> float:
+        """Strength of a texture."""
         return self.draws.uniform(self.config.texture_contrast)
 
     def add(self, noun: str) -> None:
         """Draws an object and puts it where there is room, or leaves it out."""
         place, build = CATALOGUE[noun]
         blueprint = build(self.draws, self.draws.uniform(self.config.object_scale))
-        finders = {
-            Support.WALL: self._against_wall,
-            Support.FREE: self._on_floor,
-            Support.FLAT: self._on_floor,
-            Support.TOP: self._on_top,
-            Support.HUNG: self._on_wall,
-        }
-        spot = finders[place](noun, blueprint)
+        spot = self.spot(noun, place, blueprint)
         if spot is not None:
             self._commit(noun, place, blueprint, spot)
+
+    def spot(self, noun: str, place: Support, blueprint: Blueprint) -> Spot | None:
+        """A free place for a thing, which is then taken; None where the room is too full."""
+        if place is Support.WALL:
+            return self._against_wall(noun, blueprint)
+        if place is Support.TOP:
+            return self._on_top(noun, blueprint)
+        if place is Support.HUNG:
+            return self._on_wall(noun, blueprint)
+        return self._on_floor(noun, blueprint, flat=place is Support.FLAT)
 
     def _free(self, x: float, z: float, half_x: float, half_z: float) -> bool:
         rect = (x - half_x, x + half_x, z - half_z, z + half_z)
@@ -167,8 +179,8 @@ class _Builder:
             for other in self.occupied
         )
 
-    def _against_wall(self, noun: str, blueprint: Blueprint) -> _Spot | None:
-        low, high = _extent(blueprint.parts)
+    def _against_wall(self, noun: str, blueprint: Blueprint) -> Spot | None:
+        low, high = extent_of(blueprint.parts)
         half_x = max(-low[0], high[0])
         for _ in range(_TRIES):
             wall = self.draws.integer((0, 3))
@@ -185,13 +197,12 @@ class _Builder:
             half = (half_x, deep) if along_x else (deep, half_x)
             if self._free(x, z, *half):
                 self.occupied.append((x - half[0], x + half[0], z - half[1], z + half[1]))
-                return _Spot(x, 0.0, z, _WALL_HEADINGS[wall])
+                return Spot(x, 0.0, z, _WALL_HEADINGS[wall])
         return None
 
-    def _on_floor(self, noun: str, blueprint: Blueprint) -> _Spot | None:
-        low, high = _extent(blueprint.parts)
+    def _on_floor(self, noun: str, blueprint: Blueprint, *, flat: bool = False) -> Spot | None:
+        low, high = extent_of(blueprint.parts)
         reach_x, reach_z = max(-low[0], high[0]), max(-low[2], high[2])
-        flat = CATALOGUE[noun][0] is Support.FLAT
         for _ in range(_TRIES):
             yaw = self.draws.symmetric(math.pi)
             cos, sin = abs(math.cos(yaw)), abs(math.sin(yaw))
@@ -202,14 +213,14 @@ class _Builder:
             x, z = self.draws.symmetric(span_x), self.draws.symmetric(span_z)
             if flat:
                 # Rugs may overlap: each lies a little higher than the one before, never in the same plane.
-                return _Spot(x, _RUG_STEP_M * sum(thing.noun == noun for thing in self.objects), z, yaw)
+                return Spot(x, _RUG_STEP_M * sum(thing.noun == noun for thing in self.objects), z, yaw)
             if self._free(x, z, half_x, half_z):
                 self.occupied.append((x - half_x, x + half_x, z - half_z, z + half_z))
-                return _Spot(x, 0.0, z, yaw)
+                return Spot(x, 0.0, z, yaw)
         return None
 
-    def _on_top(self, noun: str, blueprint: Blueprint) -> _Spot | None:
-        low, high = _extent(blueprint.parts)
+    def _on_top(self, noun: str, blueprint: Blueprint) -> Spot | None:
+        low, high = extent_of(blueprint.parts)
         reach = max(-low[0], high[0], -low[2], high[2])
         if not self.surfaces or self.draws.chance(0.3):
             return self._on_floor(noun, blueprint)
@@ -218,7 +229,7 @@ class _Builder:
             span_x, span_z = surface.half_x - reach, surface.half_z - reach
             if span_x < 0 or span_z < 0:
                 continue
-            x, z = _turn(surface.spot, self.draws.symmetric(span_x), self.draws.symmetric(span_z))
+            x, z = turned(surface.spot, self.draws.symmetric(span_x), self.draws.symmetric(span_z))
             up = surface.spot.up
             crowded = any(
                 abs(up - other[1]) < 0.1 and math.hypot(x - other[0], z - other[2]) < reach + other[3] + 0.02
@@ -226,11 +237,11 @@ class _Builder:
             )
             if not crowded:
                 self.taken.append((x, up, z, reach))
-                return _Spot(x, up, z, self.draws.symmetric(math.pi))
+                return Spot(x, up, z, self.draws.symmetric(math.pi))
         return None
 
-    def _on_wall(self, noun: str, blueprint: Blueprint) -> _Spot | None:
-        _, high = _extent(blueprint.parts)
+    def _on_wall(self, noun: str, blueprint: Blueprint) -> Spot | None:
+        _, high = extent_of(blueprint.parts)
         if noun == "door":
             up = 0.0
         else:
@@ -250,10 +261,10 @@ class _Builder:
             sign = -1.0 if wall in (0, 2) else 1.0
             across = sign * (self.length if along_x else self.width) / 2
             x, z = (slide, across) if along_x else (across, slide)
-            return _Spot(x, up, z, _WALL_HEADINGS[wall])
+            return Spot(x, up, z, _WALL_HEADINGS[wall])
         return None
 
-    def _commit(self, noun: str, place: Support, blueprint: Blueprint, spot: _Spot) -> None:
+    def _commit(self, noun: str, place: Support, blueprint: Blueprint, spot: Spot) -> None:
         colour = self.draws.choice(tuple(COLOURS))
         for _ in range(3):
             if f"{colour} {noun}" not in self.labels:
@@ -263,18 +274,18 @@ class _Builder:
         instance = len(self.objects) + 1
         wardrobe = self._materials(COLOURS[colour], place)
         for part in blueprint.parts:
-            x, z = _turn(spot, part.centre[0], part.centre[2])
+            x, z = turned(spot, part.centre[0], part.centre[2])
             centre = (x, -(spot.up + part.centre[1]), z)
             self.rows.append([float(part.shape), *centre, *part.half, spot.yaw, float(instance)])
             self.materials.append(wardrobe[part.finish].row())
-        low, high = _extent(blueprint.parts)
-        x, z = _turn(spot, (low[0] + high[0]) / 2, (low[2] + high[2]) / 2)
+        low, high = extent_of(blueprint.parts)
+        x, z = turned(spot, (low[0] + high[0]) / 2, (low[2] + high[2]) / 2)
         half = ((high[0] - low[0]) / 2, (high[1] - low[1]) / 2, (high[2] - low[2]) / 2)
         centre = (x, -(spot.up + (low[1] + high[1]) / 2), z)
         self.objects.append(SceneObject(instance, noun, colour, centre, half, spot.yaw, place))
         if blueprint.top_m is not None:
-            top = _Spot(spot.x, spot.up + blueprint.top_m, spot.z, spot.yaw)
-            self.surfaces.append(_Surface(top, half[0] * 0.9, half[2] * 0.9))
+            top = Spot(spot.x, spot.up + blueprint.top_m, spot.z, spot.yaw)
+            self.surfaces.append(Surface(top, half[0] * 0.9, half[2] * 0.9))
 
     def _materials(self, colour: tuple[float, float, float], place: Support) -> dict[Finish, Material]:
         draws, contrast = self.draws, self.contrast()
@@ -327,7 +338,7 @@ def make_room(seed: int, config: WorldConfig) -> Room:
         config: the ranges to draw from.
     """
     draws = Draws(seed, LAYOUT_STREAM)
-    builder = _Builder(draws, config)
+    builder = RoomBuilder(draws, config)
     shell, (lights, ambient) = builder.shell(), builder.lamps()
     num_wall = 1 + draws.integer(config.num_furniture) // 2
     num_free = max(1, draws.integer(config.num_furniture) // 2)

@@ -179,14 +179,18 @@ class TextureBank:
     level_start: Int32[Tensor, " levels"]
 
 
+def texture_values(index: int) -> NDArray[np.float64]:
+    """One texture of the bank, (`TEXELS`, `TEXELS`) values in [0, 1]."""
+    # Every texture has a generator of its own, so that adding one changes no other.
+    for number, (style, (maker, _)) in enumerate(_MAKERS.items()):
+        if index in TEXTURES_OF[style]:
+            return maker(np.random.default_rng((BANK_SEED, number, index - TEXTURES_OF[style][0])))
+    raise IndexError(f"texture {index} of {NUM_TEXTURES}")
+
+
 @lru_cache(maxsize=1)
 def _texels() -> tuple[Float[Tensor, " texels"], tuple[int, ...]]:
-    # Every texture has a generator of its own, so that adding one changes no other.
-    images = [
-        maker(np.random.default_rng((BANK_SEED, list(_MAKERS).index(style), k)))
-        for style, (maker, count) in _MAKERS.items()
-        for k in range(count)
-    ]
+    images = [texture_values(index) for index in range(NUM_TEXTURES)]
     level = torch.from_numpy(np.stack(images)).float()
     parts, starts, total = [], [], 0
     for _ in range(NUM_LEVELS):

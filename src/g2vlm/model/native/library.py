@@ -61,18 +61,44 @@ def has_fast_unpacking() -> bool:
     return bool(load_library().g2vlm_features() & FAST_PACKED)
 
 
-@lru_cache(maxsize=2)
-def _library(plain: bool) -> ctypes.CDLL:
+@lru_cache(maxsize=4)
+def load_translated(source: Path) -> ctypes.CDLL:
+    """The library of another C file that stands alone, translated and kept like the one of native passes.
+
+    Args:
+        source: the file; the name of the library depends on its text.
+
+    Raises:
+        NativeUnavailableError: no compiler that can do it, with what it said.
+    """
     compiler = _compiler()
-    flags = (*FLAGS, *([WIDE_VECTORS] if _is_x86() else []), *(["-DPLAIN"] if plain else []))
-    name = f"write-{_fingerprint(compiler, flags)}.so"
+    flags = (*FLAGS, *([WIDE_VECTORS] if _is_x86() else []))
+    name = f"{source.stem}-{_fingerprint(compiler, flags, (source,))}.so"
     folder = _cache_folder()
     try:
         if folder is None:
             with tempfile.TemporaryDirectory(prefix="g2vlm-native-") as scratch:
-                return _opened(_translate(compiler, flags, Path(scratch) / name))
+                return ctypes.CDLL(str(_translate(compiler, flags, source, Path(scratch) / name)))
         path = folder / name
-        return _opened(path if path.is_file() else _translate(compiler, flags, path))
+        return ctypes.CDLL(str(path if path.is_file() else _translate(compiler, flags, source, path)))
+    except OSError as error:
+        raise NativeUnavailableError(f"the library cannot be kept: {error}") from error
+
+
+@lru_cache(maxsize=2)
+def _library(plain: bool) -> ctypes.CDLL:
+    compiler = _compiler()
+    flags = (*FLAGS, *([WIDE_VECTORS] if _is_x86() else []), *(["-DPLAIN"] if plain else []))
+    folder_of_sources = Path(__file__).parent
+    sources = tuple(folder_of_sources / name for name in SOURCES)
+    name = f"write-{_fingerprint(compiler, flags, sources)}.so"
+    folder = _cache_folder()
+    try:
+        if folder is None:
+            with tempfile.TemporaryDirectory(prefix="g2vlm-native-") as scratch:
+                return _opened(_translate(compiler, flags, sources[-1], Path(scratch) / name))
+        path = folder / name
+        return _opened(path if path.is_file() else _translate(compiler, flags, sources[-1], path))
     except OSError as error:
         raise NativeUnavailableError(f"the library cannot be kept: {error}") from error
 
@@ -92,11 +118,11 @@ def _compiler() -> str:
     raise NativeUnavailableError(f"{wanted} was not found: install one, for example  apt install gcc")
 
 
-def _fingerprint(compiler: str, flags: tuple[str, ...]) -> str:
+def _fingerprint(compiler: str, flags: tuple[str, ...], sources: tuple[Path, ...]) -> str:
     """What a translation depends on; processors that share a home folder keep one each."""
     version = _run([compiler, "--version"])
     parts = [version.encode(), " ".join(flags).encode(), _processor()]
-    parts += [(Path(__file__).parent / name).read_bytes() for name in SOURCES]
+    parts += [source.read_bytes() for source in sources]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -120,9 +146,8 @@ def _cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _translate(compiler: str, flags: tuple[str, ...], target: Path) -> Path:
+def _translate(compiler: str, flags: tuple[str, ...], source: Path, target: Path) -> Path:
     """Translate into a temporary folder beside `target`, then rename: others may be doing the same."""
-    source = Path(__file__).parent / SOURCES[-1]
     with tempfile.TemporaryDirectory(prefix=".native-", dir=target.parent) as scratch:
         whole, library = Path(scratch) / "write.o", Path(scratch) / target.name
         _run([compiler, *flags, "-c", str(source), "-o", str(whole)])

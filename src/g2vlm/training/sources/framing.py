@@ -54,6 +54,7 @@ def reframed(pictures: Pictures, zoom: float, rng: np.random.Generator) -> Pictu
     return Pictures(
         images.unflatten(0, (batch, views)),
         nearest(pictures.depth),
+        nearest(pictures.valid),
         nearest(pictures.instance),
         K,
         pictures.T_world_camera,

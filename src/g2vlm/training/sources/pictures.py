@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from g2vlm.data.synthetic import ViewShape, render_batch
 from g2vlm.data.world.config import World
-from g2vlm.data.world.layout import make_room
+from g2vlm.data.world.places import make_place
 from g2vlm.geometry.cameras import unproject
 from g2vlm.geometry.poses import transform_points
 
@@ -24,7 +24,9 @@ class Pictures:
     images: Float[Tensor, "batch views 3 height width"]
     """RGB in [0, 1]."""
     depth: Float[Tensor, "batch views height width"]
-    """z-depth, metres; known everywhere."""
+    """z-depth, metres."""
+    valid: Bool[Tensor, "batch views height width"]
+    """Where the depth is that of a surface."""
     instance: Int[Tensor, "batch views height width"]
     """Which object each pixel shows."""
     K: Float[Tensor, "batch views 3 3"]
@@ -44,8 +46,8 @@ class Pictures:
 def render_pictures(world: World, seeds: Sequence[int], shape: ViewShape) -> Pictures:
     """Render one sample of each room."""
     config = world.config
-    batch = render_batch(config, [make_room(seed, config) for seed in seeds], shape)
-    return Pictures(batch.images, batch.depth, batch.instance, batch.K, batch.T_world_camera)
+    batch = render_batch(config, [make_place(seed, config) for seed in seeds], shape)
+    return Pictures(batch.images, batch.depth, batch.valid, batch.instance, batch.K, batch.T_world_camera)
 
 
 class PictureStore:
@@ -83,4 +85,6 @@ class PictureStore:
 
     def _read(self, path: Path) -> tuple[np.ndarray, ...]:
         with np.load(path) as arrays:
-            return tuple(arrays[name] for name in ("images", "depth", "instance", "K", "T_world_camera"))
+            return tuple(
+                arrays[name] for name in ("images", "depth", "valid", "instance", "K", "T_world_camera")
+            )

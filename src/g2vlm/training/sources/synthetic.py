@@ -11,7 +11,7 @@ from torch import Tensor
 from g2vlm.data.splits import Split
 from g2vlm.data.synthetic import ViewShape
 from g2vlm.data.world.config import World
-from g2vlm.data.world.layout import make_room
+from g2vlm.data.world.places import make_place
 from g2vlm.inputs.decode import Photo
 from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic, processed_size
 from g2vlm.model.config import ViewAttention
@@ -82,8 +82,7 @@ class SyntheticSource:
         built = self.builder.build(views, draw.opening, draw.view_attention, dialogues)
         geometry = None
         if self.recipe.stage.has_geometry and draw.has_geometric:
-            valid = torch.ones_like(pictures.depth, dtype=torch.bool)
-            geometry = GeometryTarget(pictures.points_world, valid, pictures.T_world_camera)
+            geometry = GeometryTarget(pictures.points_world, pictures.valid, pictures.T_world_camera)
         return TrainingBatch(built.inputs, geometry, built.answers, built.pointing)
 
     def _asked(
@@ -91,7 +90,7 @@ class SyntheticSource:
     ) -> tuple[ViewSet, tuple[tuple[QuestionAnswer, ...], ...]]:
         """Markers on the pictures, semantic images and questions."""
         config = draw.world.config
-        rooms = [make_room(seed, config) for seed in draw.seeds]
+        rooms = [make_place(seed, config) for seed in draw.seeds]
         data = self.data
         asked = Asked(data.questions_per_sample, data.reasoning_share, data.everyday_share, data.free_share)
         grids = self._grids(draw.shape) if self.recipe.pointing is not None else None
