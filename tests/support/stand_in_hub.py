@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -26,6 +27,8 @@ class StandInHub:
     """Files of which one byte is wrong on the way."""
     ranges: bool = True
     """Whether the Range header is honoured."""
+    xet: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Per file: its hash in a Xet store, and the address of that."""
     status: int | None = None
     """If set, answer every request with it."""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -115,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         prefix = f"/{hub.repo_id}/resolve/{COMMIT}/"
         if path.startswith(prefix) and path.removeprefix(prefix) in hub.files:
             return self._resolve(path.removeprefix(prefix))
+        if path.startswith("/xet-token/"):
+            return self._open_xet(path.removeprefix("/xet-token/"))
         if path.startswith("/storage/"):
             return self._content(path.removeprefix("/storage/"))
         return self._refuse(404, "RepoNotFound")
@@ -137,6 +142,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         return None
 
+    def _open_xet(self, name: str) -> None:
+        self.send_response(200)
+        self.send_header("X-Xet-Cas-Url", self.state.xet[name][1])
+        self.send_header("X-Xet-Access-Token", "for a while")
+        self.send_header("X-Xet-Token-Expiration", str(int(time.time()) + 3600))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def _content(self, name: str) -> None:
         hub = self.state
         content = hub.files[name]
@@ -153,6 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("ETag", f'"{hub.etag(name)}"')
         self.send_header("X-Repo-Commit", COMMIT)
+        if name in hub.xet:  # redirects within a host are followed by the library: the last answer counts
+            self.send_header("X-Xet-Hash", hub.xet[name][0])
+            self.send_header("X-Xet-Refresh-Route", f"{hub.url}/xet-token/{name}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         if self.command == "HEAD":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from g2vlm.checkpoints import places, transfer
+from g2vlm.checkpoints import places, transfer, xet
 from g2vlm.errors import CheckpointError, DownloadError
 
 if TYPE_CHECKING:
@@ -125,13 +125,15 @@ def _describe(repo_id: str, commit: str, name: str, listed_size: int | None) -> 
     url = hf_hub_url(repo_id, name, revision=commit, endpoint=endpoint)
     headers = build_hf_headers(library_name="g2vlm", library_version=_version())
     found = get_hf_file_metadata(url, timeout=_REACH_TIMEOUT_S, headers=headers, endpoint=endpoint)
+    own = dict(headers)
     if urlsplit(found.location)[:2] != urlsplit(url)[:2]:
-        headers.pop("authorization", None)  # storage servers behind signed addresses get no token
+        own.pop("authorization", None)  # storage servers behind signed addresses get no token
     etag = found.etag or commit + name
     if not _SAFE_ETAG.fullmatch(etag):  # it becomes a file name
         etag = f"other-{hashlib.sha256(etag.encode()).hexdigest()}"
     size = listed_size if found.size is None else found.size
-    return transfer.RemoteFile(name, found.location, headers, size, etag)
+    stored = found.xet_file_data if xet.is_wanted() else None
+    return transfer.RemoteFile(name, found.location, own, size, headers, etag, stored)
 
 
 def _into_cache(storage: Path, pointer: Path, describe: _Describe, on_bytes: Callable[[int], None]) -> None:

@@ -1,8 +1,9 @@
 """One file from a hub to the disk: resumed, verified, moved into place whole.
 
-The hub library restarts an interrupted plain download from its first byte in the next process, which hurts
-with a file of 18 GB. Here the bytes wait in a partial file named after their content, a later run asks for
-the rest, and nothing gets its final name before size and content hash agree with what the hub announced.
+The bytes come by the hub library's own transfers: Xet where the hub stores a file that way, else plain HTTP.
+What that library does not do is done here. An unfinished file survives the process, is named after its
+content, and the next run continues it. Nothing gets its final name before size and content hash are those
+that the hub announced. An address that expired is asked for anew.
 """
 
 import hashlib
@@ -10,15 +11,20 @@ import importlib
 import os
 import re
 import time
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from g2vlm.checkpoints import xet
 from g2vlm.errors import DownloadError
 
+if TYPE_CHECKING:
+    from huggingface_hub.utils._xet import XetFileData
+
 ATTEMPTS = 5
-"""Connections that may break in a row, none of them bringing a byte, before a transfer gives up."""
+"""Refusals in a row (a busy server, an expired address) before a transfer gives up."""
 
 CHUNK_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -37,8 +43,12 @@ class RemoteFile:
     """Request headers; the token is in them only where the address belongs to the hub itself."""
     size: int | None
     """Bytes, where the hub says so."""
+    hub_headers: Mapping[str, str]
+    """Headers for the hub itself."""
     etag: str
     """SHA-256 for large files, git blob SHA-1 for small ones; on odd mirrors anything else."""
+    xet: "XetFileData | None" = None
+    """Where the hub stores the file in chunks by content, and offers them."""
 
 
 def matches(path: Path, remote: RemoteFile, on_bytes: Callable[[int], None] | None = None) -> bool:
@@ -89,24 +99,26 @@ def fetch(
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if remote.size is not None and _size(partial) > remote.size:
+        partial.unlink()
     on_bytes(_size(partial))
-    failures = 0
+    refusals = 0
     while not _is_complete(partial, remote):
         before = _size(partial)
         try:
             _receive(remote, partial, on_bytes)
             break
         except transport_error() as error:
-            if not _may_pass(error):
+            refusals = 1 if _size(partial) > before else refusals + 1
+            if (response := getattr(error, "response", None)) is None or refusals >= ATTEMPTS:
+                raise _given_up(remote, _size(partial), error) from error
+            if response.status_code == 416:  # nothing follows: these are not the first bytes of the file
+                on_bytes(-_size(partial))
+                partial.unlink()
+            elif not _may_pass(response.status_code):
                 raise
-            failures = 1 if _size(partial) > before else failures + 1
-            if failures >= ATTEMPTS:
-                raise DownloadError(
-                    f"Expected all of {remote.name}, but the connection broke {failures} times after "
-                    f"{_size(partial):,} bytes ({error}): run the same command again to continue from there."
-                ) from error
-            time.sleep(pause_s * 2 ** (failures - 1))
-            remote = renew()
+            time.sleep(pause_s * 2 ** (refusals - 1))
+            remote = replace(renew(), xet=None)
     if not matches(partial, remote):
         got = _size(partial)
         partial.unlink()
@@ -117,6 +129,13 @@ def fetch(
     os.replace(partial, target)
 
 
+def _given_up(remote: RemoteFile, got: int, error: Exception) -> DownloadError:
+    return DownloadError(
+        f"Expected all of {remote.name}, but the connection broke again and again after {got:,} bytes "
+        f"({error}): run the same command again to continue from there."
+    )
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
@@ -125,48 +144,82 @@ def _is_complete(partial: Path, remote: RemoteFile) -> bool:
     return partial.exists() and _size(partial) == remote.size
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether a new attempt can help: lost connections, a busy server, an address that has expired."""
-    response = getattr(error, "response", None)
-    return response is None or response.status_code in (403, 408, 429) or response.status_code >= 500
+def _may_pass(status: int) -> bool:
+    """Whether a new attempt can help: a busy server, an address that has expired."""
+    return status in (403, 408, 429) or status >= 500
 
 
 def _receive(remote: RemoteFile, partial: Path, on_bytes: Callable[[int], None]) -> None:
-    """One connection: append what follows the bytes already there."""
-    from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
+    """Append what follows the bytes already there."""
+    if remote.xet is not None and remote.size is not None:
+        try:
+            with partial.open("ab") as file:
+                for piece in xet.stream(remote.xet, remote.hub_headers, remote.size, file.tell()):
+                    file.write(piece)
+                    on_bytes(len(piece))
+            return
+        except (RuntimeError, OSError, ValueError, ImportError, transport_error()) as error:
+            if getattr(error, "errno", None) is not None:  # the disk, not the network
+                raise
+            warnings.warn(
+                f"The Xet transfer of {remote.name} failed ({error}): it goes on by plain HTTP.", stacklevel=2
+            )
+    _receive_by_http(remote, partial, on_bytes)
 
-    offset = _size(partial)
-    headers = {**remote.headers, "Accept-Encoding": "identity"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-    with get_session().stream("GET", remote.location, headers=headers, timeout=_timeout_s()) as response:
-        if response.status_code == 416:  # nothing follows: the partial file is longer than the remote one
-            partial.unlink()
-            on_bytes(-offset)
-            raise transport_error()(f"the server has nothing beyond byte {offset:,}")
-        hf_raise_for_status(response)
-        if offset and response.status_code != 206:  # a server without ranges starts over
-            on_bytes(-offset)
-            offset = 0
-        with partial.open("r+b" if offset else "wb") as file:
-            file.seek(offset)
-            for chunk in response.iter_bytes(CHUNK_BYTES):
-                file.write(chunk)
-                on_bytes(len(chunk))
-            file.truncate()
+
+def _receive_by_http(remote: RemoteFile, partial: Path, on_bytes: Callable[[int], None]) -> None:
+    """The hub library's own transfer, which tries again by itself while bytes keep coming."""
+    from huggingface_hub.file_download import http_get
+
+    with partial.open("ab") as begun:
+        offset = begun.tell()
+    with partial.open("r+b") as file:
+        file.seek(offset)
+        try:
+            http_get(
+                remote.location,
+                _Counted(file, on_bytes),  # type: ignore[arg-type]
+                resume_size=offset,
+                headers={**remote.headers, "Accept-Encoding": "identity"},
+                expected_size=remote.size,
+                displayed_filename=remote.name,
+                _tqdm_bar=_NoBar(),
+            )
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # A body that ended early without an error of the connection.
+            raise transport_error()(str(error).splitlines()[0]) from error
+        finally:
             file.flush()
             os.fsync(file.fileno())
-    _require_all(remote, partial)
 
 
-def _require_all(remote: RemoteFile, partial: Path) -> None:
-    """A body that ends early without an error of the connection still counts as a broken connection."""
-    if remote.size is not None and _size(partial) < remote.size:
-        raise transport_error()(f"the server closed after {_size(partial):,} of {remote.size:,} bytes")
+class _Counted:
+    """A file that tells how many bytes it gained or lost, as far as the hub library uses one."""
+
+    def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+        self._file, self._on_bytes = file, on_bytes
+        self.tell, self.seek = file.tell, file.seek
+
+    def write(self, data: bytes) -> int:
+        """Append."""
+        self._on_bytes(len(data))
+        return self._file.write(data)
+
+    def truncate(self) -> int:
+        """Throw away what follows: a server without ranges begins with the first byte."""
+        self._file.flush()
+        before, after = os.fstat(self._file.fileno()).st_size, self._file.truncate()
+        self._on_bytes(after - before)
+        return after
 
 
-def _timeout_s() -> float:
-    return float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or 10)
+class _NoBar:
+    """Stands where the hub library would draw a bar of its own."""
+
+    def update(self, count: int) -> None:
+        """Bytes are counted as they are written."""
 
 
 def transport_error() -> type[Exception]:
