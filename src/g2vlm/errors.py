@@ -35,3 +35,7 @@ class MissingExtraError(G2VLMError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency: run  pip install 'g2vlm[{extra}]'")
+
+
+class CheckpointWarning(UserWarning):
+    """Another checkpoint than the released one was taken, because that is not on this machine."""

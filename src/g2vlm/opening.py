@@ -15,13 +15,15 @@ def load(
     view_attention: ViewAttention | str | None = None,
     quantization: Quantization | str = Quantization.NONE,
     compiled: bool | None = None,
+    download: bool = False,
     on_progress: Progress | None = None,
 ) -> Model:
     """Load a checkpoint.
 
     Args:
         checkpoint: a hub id ("InternRobotics/G2VLM-2B-MoT"), a folder, or the name of the bundled model
-            ("g2vlm-tiny"). By default the hub's model if it is in the cache or reachable, else the bundled.
+            ("g2vlm-tiny"). By default the released model if it is in the hub's cache, else, with a
+            `CheckpointWarning`, the bundled one.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto", "bfloat16" or "float32". Geometry heads run in float32 either way; beside bfloat16
             towers on a CPU their large products pass integer planes that hold one part in 32,000.
@@ -32,10 +34,11 @@ def load(
         compiled: write answers by compiled passes, which is faster: on a CPU in C, for which a C compiler
             must be installed, on a CUDA GPU as one graph, whose first answer takes a while longer. By default
             on a CPU that can, and nowhere else. `Model.writing` says what was chosen.
+        download: fetch a hub's model that is not in the cache; the released one has 18 GB.
         on_progress: called with (tensors read, tensors in all).
 
     Raises:
-        CheckpointError: the checkpoint is missing, incomplete or does not fit.
+        CheckpointError: the checkpoint is missing, incomplete, does not fit, or would have to be downloaded.
         DownloadError: the hub cannot be reached.
         DeviceError: the device or precision is not available, or compiled passes or packed weights are not
             possible there.
@@ -47,5 +50,6 @@ def load(
         view_attention=view_attention,
         quantization=quantization,
         compiled=compiled,
+        download=download,
         on_progress=on_progress,
     )

@@ -1,6 +1,7 @@
 """The model that a user holds."""
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from g2vlm.checkpoints.loading import (
     restore_replaced,
 )
 from g2vlm.checkpoints.saving import save_network
-from g2vlm.errors import OutputError
+from g2vlm.errors import CheckpointWarning, OutputError
 from g2vlm.inference.assembly import assemble_scene
 from g2vlm.inference.batch import AnswerBatch
 from g2vlm.inference.choices import member_of
@@ -99,6 +100,7 @@ class Model:
         view_attention: ViewAttention | str | None = None,
         quantization: Quantization | str = Quantization.NONE,
         compiled: bool | None = None,
+        download: bool = False,
         on_progress: Progress | None = None,
     ) -> "Model":
         """Load a checkpoint; see `opening.load`."""
@@ -106,7 +108,10 @@ class Model:
         quantization = member_of(Quantization, quantization, "quantization") or Quantization.NONE
         placement = choose_placement(device, dtype)
         decoding = choose_decoding(placement, compiled, quantization)
-        folder = choose_checkpoint(checkpoint).folder
+        choice = choose_checkpoint(checkpoint, may_download=download)
+        folder = choice.folder
+        if choice.reason:
+            warnings.warn(f"checkpoint: {choice}", CheckpointWarning, stacklevel=3)
         watch = Stopwatch(placement.device)
         with watch.measure("load_s"):
             network = load_network(folder, placement, parts=RECONSTRUCTION_PARTS, on_progress=on_progress)

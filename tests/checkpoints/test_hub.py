@@ -215,7 +215,7 @@ def test_no_network_is_one_line_with_ways_out(monkeypatch: pytest.MonkeyPatch) -
 def test_offline_mode_is_read_at_the_call(server: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
-        hub.resolve_checkpoint(REPO)
+        hub.choose_checkpoint(REPO, may_download=True)
     assert server.requests == []
 
 
@@ -283,11 +283,33 @@ def test_sharded_weights_count_as_complete_only_with_every_shard(tmp_path: Path)
 
 
 def test_without_leave_to_download_the_hub_is_not_asked(server: StandInHub) -> None:
-    with pytest.raises(CheckpointError, match="g2vlm download someone/model"):
-        hub.choose_checkpoint(REPO, may_download=False)
-    with pytest.raises(CheckpointError, match="not in the cache: fetch it with"):
-        hub.choose_checkpoint(may_download=False)
+    with pytest.raises(CheckpointError, match=r"g2vlm download someone/model .* --download"):
+        hub.choose_checkpoint(REPO)
+    with pytest.raises(
+        CheckpointError, match="not in the cache: nothing large is fetched without your leave"
+    ):
+        hub.choose_checkpoint()
     assert server.requests == []
+
+
+def test_whoever_is_asked_hears_the_size_and_decides(server: StandInHub) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def refuse(repo_id: str, num_bytes: int) -> bool:
+        asked.append((repo_id, num_bytes))
+        return False
+
+    with pytest.raises(CheckpointError, match="without your leave"):
+        hub.choose_checkpoint(REPO, may_download=refuse)
+    assert asked == [(REPO, sum(len(FILES[name]) for name in NEEDED))]
+    assert server.asked("GET", "/storage/") == []
+    choice = hub.choose_checkpoint(REPO, may_download=lambda *_: True)
+    assert choice.origin is hub.Origin.DOWNLOADED
+
+
+def test_nobody_is_asked_about_what_is_in_the_cache(server: StandInHub) -> None:
+    hub.download(REPO)
+    assert hub.choose_checkpoint(REPO, may_download=pytest.fail).origin is hub.Origin.CACHE
 
 
 class TestDefault:
@@ -298,23 +320,38 @@ class TestDefault:
         monkeypatch.setattr(hub, "DEFAULT_REPO", REPO)
 
     def test_hub_within_reach(self, server: StandInHub) -> None:
-        assert hub.choose_checkpoint().origin is hub.Origin.DOWNLOADED
+        assert hub.choose_checkpoint(may_download=True).origin is hub.Origin.DOWNLOADED
         server.status = 500
         assert hub.choose_checkpoint().origin is hub.Origin.CACHE
 
     def test_bundled_otherwise_with_its_reason(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         bundled = write_checkpoint(tmp_path / "bundled" / "g2vlm-tiny")
-        choice = hub.choose_checkpoint()
+        choice = hub.choose_checkpoint(may_download=True)
         assert choice.folder == bundled
         assert choice.origin is hub.Origin.BUNDLED
         assert "not within reach" in str(choice)
         assert hub.choose_checkpoint("g2vlm-tiny").folder == bundled
 
+    def test_bundled_without_leave(self, server: StandInHub, tmp_path: Path) -> None:
+        bundled = write_checkpoint(tmp_path / "bundled" / "g2vlm-tiny")
+        for leave in (False, lambda *_: False):
+            choice = hub.choose_checkpoint(may_download=leave)
+            assert choice.folder == bundled
+            assert "was not to be downloaded" in choice.reason
+
+    def test_a_download_that_breaks_is_told_and_nothing_else_taken(
+        self, server: StandInHub, tmp_path: Path
+    ) -> None:
+        write_checkpoint(tmp_path / "bundled" / "g2vlm-tiny")
+        server.corrupt.add("model.safetensors")
+        with pytest.raises(DownloadError, match="damaged on the way"):
+            hub.choose_checkpoint(may_download=True)
+
     def test_nothing_at_all_is_a_clear_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         with pytest.raises(CheckpointError, match=r"none was named.*bundles none.*HF_HUB_OFFLINE"):
-            hub.choose_checkpoint()
+            hub.choose_checkpoint(may_download=True)
         with pytest.raises(CheckpointError, match="carries none"):
             hub.choose_checkpoint("g2vlm-tiny")
 

@@ -1,11 +1,12 @@
 """Which checkpoint folder a name means.
 
 Names: a folder on this disk, a bundled name (`g2vlm-tiny`), or a hub id (`owner/name`, optionally
-`owner/name@revision`), looked up in the cache and downloaded if it is not there.
+`owner/name@revision`), looked up in the cache, and downloaded with the user's leave if it is not there.
 """
 
 import enum
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+Leave = bool | Callable[[str, int], bool]
+"""Whether a checkpoint may be downloaded; or whom to ask, with its hub id and its bytes."""
 
 
 class Origin(enum.Enum):
@@ -69,21 +73,22 @@ class CheckpointChoice:
 
 
 def resolve_checkpoint(name: str | Path | None = None) -> Path:
-    """Folder on disk of a checkpoint, downloaded first if need be; see `choose_checkpoint`."""
+    """Folder on disk of a checkpoint; see `choose_checkpoint`."""
     return choose_checkpoint(name).folder
 
 
-def choose_checkpoint(name: str | Path | None = None, *, may_download: bool = True) -> CheckpointChoice:
+def choose_checkpoint(name: str | Path | None = None, *, may_download: Leave = False) -> CheckpointChoice:
     """Find the checkpoint that `name` means.
 
     Args:
         name: A folder (or its `model.safetensors`), a bundled name, or a hub id. None takes the released
-            checkpoint if it is in the cache or the hub can be reached, else the bundled one.
-        may_download: Whether a hub checkpoint that is not in the cache may be fetched; if not, the hub is not
+            checkpoint if it is in the cache, or can and may be downloaded, else the bundled one.
+        may_download: Leave to fetch a hub checkpoint that is not in the cache; without it, the hub is not
             asked at all.
 
     Raises:
-        CheckpointError: Nothing of that name, a folder without weights, or no checkpoint at all.
+        CheckpointError: Nothing of that name, a folder without weights, no checkpoint at all, or a hub id
+            that is not in the cache and may not be downloaded.
         DownloadError: A hub id that is not in the cache and cannot be downloaded.
     """
     if name is None:
@@ -104,37 +109,47 @@ def choose_checkpoint(name: str | Path | None = None, *, may_download: bool = Tr
     cached = cached_folder(repo_id, revision)
     if cached is not None:
         return CheckpointChoice(cached, Origin.CACHE, str(name))
-    if not may_download:
-        raise CheckpointError(
-            f"Expected {name} on this machine, but it is not: fetch it with  g2vlm download {repo_id}"
-        )
+    if not _is_allowed(may_download, repo_id, revision):
+        raise CheckpointError(f"Expected {name} on this machine, but it is not: {_how_to_get(repo_id)}")
     return CheckpointChoice(download(repo_id, revision), Origin.DOWNLOADED, str(name))
 
 
-def _default_checkpoint(may_download: bool) -> CheckpointChoice:
+def _is_allowed(may_download: Leave, repo_id: str, revision: str) -> bool:
+    """Whether there is leave, asked for if need be, after a look whether the hub is within reach."""
+    if not may_download:
+        return False
+    with explained(repo_id, revision):
+        _, sizes = listing(repo_id, revision)
+    return may_download is True or may_download(repo_id, sum(size or 0 for size in sizes.values()))
+
+
+def _how_to_get(repo_id: str) -> str:
+    return (
+        f"nothing large is fetched without your leave. Fetch it with  g2vlm download {repo_id} , or name a "
+        "checkpoint folder; recon, chat and eval also take --download, g2vlm.load takes download=True"
+    )
+
+
+def _default_checkpoint(may_download: Leave) -> CheckpointChoice:
     cached = cached_folder(DEFAULT_REPO)
     if cached is not None:
         return CheckpointChoice(cached, Origin.CACHE, DEFAULT_REPO)
-    why_not = _why_out_of_reach() if may_download else "fetch it with  g2vlm download , or name a folder"
-    if why_not is None:
-        return CheckpointChoice(download(DEFAULT_REPO), Origin.DOWNLOADED, DEFAULT_REPO)
+    because = "was not to be downloaded", _how_to_get(DEFAULT_REPO)
+    if may_download:
+        try:
+            allowed = _is_allowed(may_download, DEFAULT_REPO, "main")
+        except DownloadError as error:
+            because, allowed = ("the hub is not within reach", str(error)), False
+        # From here on an error is told: nobody who waited for the released checkpoint wants another instead.
+        if allowed:
+            return CheckpointChoice(download(DEFAULT_REPO), Origin.DOWNLOADED, DEFAULT_REPO)
     if not has_bundled():
         raise CheckpointError(
             "Expected a checkpoint, but none was named, this installation bundles none, and "
-            f"{DEFAULT_REPO} is not in the cache: {why_not}"
+            f"{DEFAULT_REPO} is not in the cache: {because[1]}"
         )
-    reason = f"{DEFAULT_REPO} is not in the cache, and the hub is not within reach"
+    reason = f"{DEFAULT_REPO} is not in the cache, and {because[0]}"
     return CheckpointChoice(BUNDLED_FOLDER / BUNDLED_NAME, Origin.BUNDLED, BUNDLED_NAME, reason)
-
-
-def _why_out_of_reach() -> str | None:
-    """Why the hub does not offer the default checkpoint; None where it does."""
-    try:
-        with explained(DEFAULT_REPO, "main"):
-            listing(DEFAULT_REPO, "main")
-    except DownloadError as error:
-        return str(error)
-    return None
 
 
 def _local_checkpoint(path: Path, name: str) -> CheckpointChoice:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import tyro
 
 from g2vlm import __version__
-from g2vlm.cli.terminal import reserved_stdout, say, write_json
+from g2vlm.cli.terminal import leave_to_download, reserved_stdout, say, write_json
 from g2vlm.data.questions.phrasing.rephrasing import Phrasing
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
@@ -61,8 +61,11 @@ class Options:
     benchmark: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="BENCHMARK")]] = None
     """synthetic, or one that needs --data_path; `g2vlm eval list` describes all."""
     ckpt: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Checkpoint: a folder, a hub id, or g2vlm-tiny. Without it: the released one if it is in the cache or
-    the hub can be reached, else the bundled one."""
+    """Checkpoint: a folder, a hub id, or g2vlm-tiny. Without it: the released one if it is in the cache, or
+    may be downloaded, else the bundled one."""
+    download: bool = False
+    """Fetch a hub's checkpoint that is not in the cache (the released one has 18 GB). Without it: asked at a
+    terminal, refused elsewhere."""
     data_path: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the data of the benchmark lies; synthetic needs none."""
     what: str = "geometry,questions"
@@ -211,7 +214,7 @@ def _load(options: Options) -> "tuple[str, Model]":
     from g2vlm.model.precision import choose_placement
 
     placement = choose_placement(options.device, options.dtype)
-    choice = choose_checkpoint(options.ckpt)
+    choice = choose_checkpoint(options.ckpt, may_download=leave_to_download(options.download))
     say(f"checkpoint: {choice}")
     say(f"device: {placement.device}, {placement.precision.value}")
     model = g2vlm.load(

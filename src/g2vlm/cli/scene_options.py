@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from g2vlm.cli.terminal import progress_bar, say
+from g2vlm.cli.terminal import leave_to_download, progress_bar, say
 from g2vlm.errors import InputError
 from g2vlm.inputs.geometric import Fit
 from g2vlm.inputs.photos import PhotoSet, load_photos
@@ -47,8 +47,11 @@ class SceneOptions:
     """Folder of images, one image, a pattern in quotes, or a video. Without it: examples/recon_images if that
     exists here, else the example images of the package."""
     ckpt: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Checkpoint: a folder, a hub id, or g2vlm-tiny. Without it: the released one if it is in the cache or
-    the hub can be reached, else the bundled one."""
+    """Checkpoint: a folder, a hub id, or g2vlm-tiny. Without it: the released one if it is in the cache, or
+    may be downloaded, else the bundled one."""
+    download: bool = False
+    """Fetch a hub's checkpoint that is not in the cache (the released one has 18 GB). Without it: asked at a
+    terminal, refused elsewhere."""
     device: str = "auto"
     """auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, mps."""
     dtype: str = "auto"
@@ -119,7 +122,7 @@ class SceneOptions:
 
         placement = choose_placement(self.device, self.dtype)
         choose_decoding(placement, self.compiled.wish, self.quantization)
-        choice = choose_checkpoint(self.ckpt)
+        choice = choose_checkpoint(self.ckpt, may_download=leave_to_download(self.download))
         say(f"checkpoint: {choice}")
         if caveat := training_status(choice.folder):
             say(f"note: {caveat}")

@@ -26,6 +26,19 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def leave_to_download(allowed: bool) -> bool | Callable[[str, int], bool]:
+    """What `choose_checkpoint` takes: the wish of the command line, or somebody at a terminal to ask."""
+    return allowed or (_wants_download if sys.stdin.isatty() and sys.stderr.isatty() else False)
+
+
+def _wants_download(repo_id: str, num_bytes: int) -> bool:
+    from g2vlm.checkpoints.places import cache_folder
+
+    question = f"{repo_id} is not on this machine. Download {format_bytes(num_bytes)} to {cache_folder()}?"
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 @contextmanager
 def reserved_stdout() -> Iterator[Output]:
     """Keep stdout for the one result that the caller writes; stray prints below go to stderr."""
