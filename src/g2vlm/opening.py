@@ -33,7 +33,7 @@ def load(
             "int8", "int4" (less exact). The geometric side keeps its weights.
         compiled: write answers by compiled passes, which is faster: on a CPU in C, for which a C compiler
             must be installed, on a CUDA GPU as one graph, whose first answer takes a while longer. By default
-            on a CPU that can, and nowhere else. `Model.writing` says what was chosen.
+            on a CPU that can, and nowhere else. `Model.decoding` says what was chosen.
         download: fetch a hub's model that is not in the cache; the released one has 18 GB.
         on_progress: called with (tensors read, tensors in all).
 
