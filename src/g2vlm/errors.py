@@ -14,6 +14,10 @@ class InputError(G2VLMError, ValueError):
     """Photos, videos, questions or parameters that cannot be used."""
 
 
+class MemoryLimitError(G2VLMError, MemoryError):
+    """Work that this machine has too little memory for."""
+
+
 class CheckpointError(G2VLMError, ValueError):
     """A checkpoint that is missing, incomplete or does not fit the model."""
 

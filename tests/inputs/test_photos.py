@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from g2vlm.errors import InputError
-from g2vlm.inputs import photos as module
+from g2vlm.inputs import reading
+from g2vlm.inputs.decode import Picture
 from g2vlm.inputs.photos import (
     FrameChoice,
     PhotoSet,
@@ -321,17 +322,17 @@ def test_limit_counts_usable_photos_only(tmp_path: Path) -> None:
 
 def test_limit_decodes_no_more_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
-    original: Callable[[Path], Image.Image] = module.decode_file
+    original: Callable[[Path], Picture] = reading.read_file
 
-    def count(path: Path) -> Image.Image:
+    def count(path: Path) -> Picture:
         decoded.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(module, "decode_file", count)
+    monkeypatch.setattr(reading, "read_file", count)
     for number in range(9):
         save(tmp_path / f"{number}.png")
     load_photos(tmp_path, max_views=3)
-    assert decoded == ["0.png", "4.png", "8.png"]
+    assert sorted(decoded) == ["0.png", "4.png", "8.png"]
 
 
 @pytest.mark.parametrize("limit", [0, -3])

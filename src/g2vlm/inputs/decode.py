@@ -1,14 +1,13 @@
 """Image files, bytes, Pillow images and arrays to upright 8-bit RGB.
 
-Every picture leaves here in one form: EXIF orientation applied, transparency laid on white, gray and palette
-expanded, 16-bit and floating values scaled (not clipped) to 8 bits, CMYK converted through its own colour
-profile where it has one. A plain RGB file passes through unchanged.
+Every picture leaves here in one form: EXIF orientation applied, transparency laid on white (and remembered),
+gray and palette expanded, values of more than 8 bits scaled (not clipped) to 8 bits, colours converted to
+sRGB through the file's profile. A plain RGB file passes through unchanged.
 """
 
 import io
+import re
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,25 +15,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from g2vlm.errors import InputError, MissingExtraError
-from g2vlm.inputs.opencv import TIFF_MAGIC, decode_tiff, tiff_size
+from g2vlm.errors import InputError, MemoryLimitError, MissingExtraError
+from g2vlm.inputs.colours import Colours, range_to_bytes, to_colours, undeclared_range_to_bytes
+from g2vlm.inputs.containers import without_metadata
+from g2vlm.inputs.exif import ORIENTATION, Metadata, read_metadata
+from g2vlm.inputs.kinds import IMAGE_SUFFIXES, FileKind, kind_of
+from g2vlm.inputs.opencv import TIFF_MAGIC, decode_deep, tiff_size
+from g2vlm.inputs.photo import Photo
+from g2vlm.inputs.projections import unusual_projection
+from g2vlm.inputs.quiet import quiet_decoders
+from g2vlm.inputs.raw import develop, is_raw_tiff
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff"}
-    | {".bmp", ".dib", ".gif", ".jp2", ".j2k", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-"""Endings (lower case) by which a file in a folder is taken for a photo."""
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_ASPECT_RATIO",
+    "MAX_PIXELS",
+    "Photo",
+    "Picture",
+    "check_size",
+    "decode_array",
+    "decode_bytes",
+    "decode_file",
+    "decode_image",
+    "printable",
+    "read_array",
+    "read_bytes",
+    "read_file",
+    "read_image",
+    "why_no_file",
+]
 
 MAX_PIXELS = 178_956_970
 """Largest accepted area: Pillow's own limit against decompression bombs (0.5 GB of RGB)."""
 
 MAX_ASPECT_RATIO = 20.0
 """Longest accepted side over the shorter one: beyond it a view would be less than two patches thin."""
-
-_PLAIN_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
-_ORIENTATION_TAG = 0x0112
 
 _HEIF_BRANDS = frozenset({b"hei", b"hev", b"mif", b"msf"})
 
@@ -47,38 +64,61 @@ _DECODER_ERRORS = (
     TypeError,
     LookupError,
     ArithmeticError,
+    AttributeError,
     RuntimeError,
-    MemoryError,
     struct.error,
     zlib.error,
 )
 
-# Warning filters are global to the process: one thread at a time may change them.
-_FILTER_LOCK = threading.Lock()
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SOMETHING_LARGE = 1 << 28
+_DEEP = 0x3F  # largest high byte of 16-bit values that use 14 bits or fewer
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One view before it is resized for an encoder."""
+class Picture:
+    """One decoded picture."""
 
     image: Image.Image
     """Upright RGB, 8 bits per channel."""
 
-    name: str
-    """Where it came from, unique within a set: the file name, or video name and frame number."""
+    visible: Image.Image | None = None
+    """Mode L: 0 where the picture is fully transparent, 255 elsewhere; none if it is transparent nowhere."""
 
-    time_s: float | None = None
-    """Time in the video in seconds, none for a photo."""
-
-    path: Path | None = None
-    """The photo or video file, absolute; none for an image from memory or a camera."""
-
-    frame_index: int | None = None
-    """Number of the frame in the video, from 0; none for a photo."""
+    projection: str | None = None
+    """"an equirectangular panorama" and the like; none for ordinary photos."""
 
 
 def decode_file(path: Path) -> Image.Image:
-    """Read an image file as upright RGB; of an animation, the first frame.
+    """Read an image file as upright RGB; of an animation, the first frame. As `read_file`."""
+    return read_file(path).image
+
+
+def decode_bytes(data: bytes) -> Image.Image:
+    """Read an encoded image held in memory as upright RGB. As `read_bytes`."""
+    return read_bytes(data).image
+
+
+def decode_image(image: Image.Image) -> Image.Image:
+    """Bring a Pillow image of any mode to upright RGB. As `read_image`."""
+    return read_image(image).image
+
+
+def decode_array(array: np.ndarray) -> Image.Image:
+    """Bring an array to RGB. As `read_array`."""
+    return read_array(array).image
+
+
+def read_file(path: Path) -> Picture:
+    """Read an image file; of an animation, the first frame.
 
     Args:
         path: The file. Its content decides the format, not its ending.
@@ -86,63 +126,68 @@ def decode_file(path: Path) -> Image.Image:
     Raises:
         InputError: The file cannot be used; the message is the reason alone, without the file's name, so that
             callers can put it after the name.
+        MemoryLimitError: The machine has too little memory to decode it.
+    """
+    return read_bytes(file_content(path), path.suffix)
+
+
+def file_content(path: Path) -> bytes:
+    """All bytes of a file; at least one.
+
+    Raises:
+        InputError: There is no such file, it may not be read, or it is empty; the message is the reason.
     """
     try:
         if not path.is_file():
             raise InputError(why_no_file(path))
-        if path.stat().st_size == 0:
-            raise InputError("empty file, 0 bytes")
-        with path.open("rb") as file:
-            return _decode_stream(file)
+        with decoding(), path.open("rb") as file:
+            data = file.read()
     except PermissionError as error:
         raise InputError("permission denied: make the file readable") from error
+    if not data:
+        raise InputError("empty file, 0 bytes")
+    return data
 
 
-def is_upright_rgb(path: Path) -> bool:
-    """Whether a file is a JPEG or PNG, named so, that any reader sees exactly as `decode_file` gives it.
-
-    Args:
-        path: An image file that `decode_file` can read.
-
-    Raises:
-        InputError: The file cannot be used; the message is the reason.
-    """
-    with _decoding(), Image.open(path) as stored:
-        named_so = path.suffix.lower() in _PLAIN_SUFFIXES.get(stored.format or "", ())
-        is_upright = stored.getexif().get(_ORIENTATION_TAG, 1) == 1
-        return named_so and is_upright and stored.mode == "RGB" and "transparency" not in stored.info
-
-
-def decode_bytes(data: bytes) -> Image.Image:
-    """Read an encoded image (JPEG, PNG, ...) held in memory as upright RGB.
+def read_bytes(data: bytes, suffix: str = "") -> Picture:
+    """Read an encoded image (JPEG, PNG, ...) held in memory; of an animation, the first frame.
 
     Args:
         data: The content of an image file.
+        suffix: The ending of its name, if it had one.
 
     Raises:
         InputError: The data cannot be used; the message is the reason.
+        MemoryLimitError: The machine has too little memory to decode it.
     """
     if not data:
         raise InputError("empty file, 0 bytes")
-    return _decode_stream(io.BytesIO(data))
+    with decoding():
+        if kind_of(data, suffix) is FileKind.RAW or is_raw_tiff(data):
+            image = develop(data)
+            check_size(*image.size)
+            return Picture(image)
+        image, metadata = open_image(data)
+        with image:
+            return picture_of(image, metadata)
 
 
-def decode_image(image: Image.Image) -> Image.Image:
-    """Bring a Pillow image of any mode to upright RGB; of an animation, the current frame.
+def read_image(image: Image.Image) -> Picture:
+    """Take a Pillow image of any mode; of an animation, the current frame.
 
     Args:
         image: The image; it is not changed.
 
     Raises:
         InputError: The image cannot be used; the message is the reason.
+        MemoryLimitError: The machine has too little memory for it.
     """
-    with _decoding():
-        check_size(*image.size)
-        return _to_rgb(image)
+    with decoding():
+        return picture_of(image, metadata_of(image))
 
 
-def decode_array(array: np.ndarray) -> Image.Image:
-    """Bring an array to RGB.
+def read_array(array: np.ndarray) -> Picture:
+    """Take an array.
 
     Args:
         array: (height, width), (height, width, 1), (height, width, 3) RGB or (height, width, 4) RGBA; bool,
@@ -160,8 +205,8 @@ def decode_array(array: np.ndarray) -> Image.Image:
     levels = _array_to_bytes(array)
     if channels == 1:
         levels = levels.reshape(array.shape[:2])
-    with _decoding():
-        return _to_rgb(Image.fromarray(np.ascontiguousarray(levels)))
+    with decoding():
+        return picture_of(Image.fromarray(np.ascontiguousarray(levels)), Metadata())
 
 
 def _array_to_bytes(array: np.ndarray) -> np.ndarray:
@@ -171,38 +216,19 @@ def _array_to_bytes(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * 255
     if array.dtype == np.uint16:
-        return _scale_to_bytes(array, 65535.0)
+        return range_to_bytes(array, 65535.0)
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"expected an array of uint8, uint16, bool or floating type, got {array.dtype}")
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise InputError(
             "expected a floating array with values in 0..1: divide by its largest possible value"
         )
-    return _scale_to_bytes(array, 1.0)
-
-
-def _scale_to_bytes(values: np.ndarray, largest: float) -> np.ndarray:
-    """Map 0..largest to 0..255, rounding to nearest."""
-    return np.clip(np.rint(values.astype(np.float64) * (255.0 / largest)), 0, 255).astype(np.uint8)
+    return range_to_bytes(array, 1.0)
 
 
 def printable(name: str) -> str:
     """A file name as one line that any terminal can show: characters that cannot be shown become `?`."""
     return "".join(character if character.isprintable() else "?" for character in name)
-
-
-def _undeclared_range_to_bytes(values: np.ndarray) -> np.ndarray:
-    """Scale floats and wide integers, whose files do not say which value is white.
-
-    The smallest of the usual ranges (1 for floats, 8 bit, 16 bit) that holds the largest value is taken, or
-    that value itself. What is not a number becomes black.
-    """
-    if values.dtype == np.uint8:
-        return values
-    ranges = (1.0, 255.0, 65535.0) if np.issubdtype(values.dtype, np.floating) else (255.0, 65535.0)
-    numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    peak = float(numbers.max())
-    return _scale_to_bytes(numbers, next((candidate for candidate in ranges if peak <= candidate), peak))
 
 
 def why_no_file(path: Path) -> str:
@@ -217,13 +243,12 @@ def why_no_file(path: Path) -> str:
 
 
 @contextmanager
-def _decoding() -> Iterator[None]:
-    """Turn what decoders raise into `InputError` and silence what they warn about."""
-    with _FILTER_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def decoding() -> Iterator[None]:
+    """Turn what decoders raise into errors for users, and silence what they warn about."""
+    with quiet_decoders():
         try:
             yield
-        except (InputError, PermissionError):
+        except (InputError, PermissionError, MemoryLimitError):
             raise
         except MissingExtraError as error:
             raise InputError(str(error)) from error
@@ -231,43 +256,89 @@ def _decoding() -> Iterator[None]:
             raise InputError("not an image this package can read") from error
         except Image.DecompressionBombError as error:
             raise InputError(f"too large: more than {MAX_PIXELS // 1_000_000} megapixels") from error
-        except _DECODER_ERRORS as error:
+        except (MemoryError, *_DECODER_ERRORS) as error:
             detail = " ".join(str(error).split()) or type(error).__name__
+            if is_out_of_memory(error):
+                raise MemoryLimitError(
+                    "Expected enough memory to decode the photos, but this machine has run out of it: close "
+                    "other programs, use fewer or smaller photos, or a machine with more memory."
+                ) from error
             raise InputError(f"damaged or truncated image: {detail}") from error
 
 
-def _decode_stream(file: io.BufferedReader | io.BytesIO) -> Image.Image:
-    """Decode an opened image file."""
-    with _decoding(), _open(file) as image:
-        check_size(*image.size)
-        return _to_rgb(image)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of a decoder says that memory has run out, and it has.
 
-
-def _open(file: io.BufferedReader | io.BytesIO) -> Image.Image:
-    """Open an image with Pillow, with its HEIC plugin, or with OpenCV."""
-    head = file.read(12)
-    file.seek(0)
+    Damaged files make decoders ask for absurd amounts: only where an ordinary amount is not to be had either,
+    the machine is to blame.
+    """
+    if not isinstance(error, MemoryError) and not re.search(
+        r"out of memory|[Ii]nsufficient memory", str(error)
+    ):
+        return False
     try:
-        return Image.open(file)
+        bytearray(_SOMETHING_LARGE)
+    except MemoryError:
+        return True
+    return False
+
+
+def open_image(data: bytes) -> tuple[Image.Image, Metadata]:
+    """Open an image file, without decoding its pixels, and read its metadata apart.
+
+    Raises:
+        Many kinds of errors, as Pillow does.
+    """
+    pixels, metadata = without_metadata(data)
+    image = _open(pixels)
+    if metadata is None:
+        metadata = metadata_of(image)
+    return image, metadata
+
+
+def _open(data: bytes) -> Image.Image:
+    """Open an image with Pillow, with its HEIC plugin, or with OpenCV."""
+    try:
+        image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
-        file.seek(0)
-        if head[4:8] == b"ftyp" and head[8:11] in _HEIF_BRANDS:
-            _register_heif()
-            return Image.open(file)
-        if head[:4] in TIFF_MAGIC:
-            return _open_unusual_tiff(file)
+        if data[4:8] == b"ftyp" and data[8:11] in _HEIF_BRANDS:
+            register_heif()
+            return Image.open(io.BytesIO(data))
+        if data[:4] in TIFF_MAGIC:
+            return _open_deep(data)
         raise
+    check_size(*image.size)
+    if (
+        image.format in ("PNG", "TIFF")
+        and image.mode in ("RGB", "RGBA")
+        and _uses_few_of_16_bits(image, data)
+    ):
+        return _open_deep(data)
+    return image
 
 
-def _open_unusual_tiff(file: io.BufferedReader | io.BytesIO) -> Image.Image:
-    """Decode a TIFF file that Pillow does not know, such as floating RGB."""
-    check_size(*tiff_size(file))
-    values = decode_tiff(file.read())
-    return Image.fromarray(np.ascontiguousarray(_undeclared_range_to_bytes(values)))
+def _uses_few_of_16_bits(image: Image.Image, data: bytes) -> bool:
+    """Whether colours of 10, 12 or 14 bits are stored in 16, of which Pillow keeps the upper 8."""
+    bits = data[24] if image.format == "PNG" else max(image.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
+    if bits != 16 or getattr(image, "n_frames", 1) > 1:
+        return False
+    return max(high for _, high in image.convert("RGB").getextrema()) <= _DEEP  # type: ignore[misc]
 
 
-def _register_heif() -> None:
-    """Teach Pillow the HEIC photos of telephones."""
+def _open_deep(data: bytes) -> Image.Image:
+    """Decode what Pillow does not know or cuts short, such as floating RGB in TIFF."""
+    if data[:4] in TIFF_MAGIC:
+        check_size(*tiff_size(io.BytesIO(data)))
+    values = decode_deep(data)
+    return Image.fromarray(np.ascontiguousarray(undeclared_range_to_bytes(values)))
+
+
+def register_heif() -> None:
+    """Teach Pillow the HEIC photos of telephones.
+
+    Raises:
+        MissingExtraError: The plugin is not installed.
+    """
     try:
         import pillow_heif
     except ImportError as error:
@@ -298,50 +369,32 @@ def check_size(width: int, height: int) -> None:
         )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def metadata_of(image: Image.Image) -> Metadata:
+    """What an opened image says about itself, whatever it says."""
+    exif, xmp, icc = (image.info.get(key, b"") for key in ("exif", "xmp", "icc_profile"))
+    texts = [value if isinstance(value, bytes) else b"" for value in (exif, xmp, icc)]
+    metadata = read_metadata(*texts)
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  Pillow raises anything on odd metadata; the pixels are fine
+        return metadata
+    usable = isinstance(orientation, int) and orientation in range(1, 9)
+    return Metadata(orientation, metadata.camera, metadata.xmp, metadata.icc) if usable else metadata
+
+
+def picture_of(image: Image.Image, metadata: Metadata) -> Picture:
     """Upright 8-bit RGB of a Pillow image in any mode."""
+    check_size(*image.size)
     image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _wide_gray_to_rgb(image)
-    if image.has_transparency_data:
-        # Pillow leads from "La" (premultiplied) to RGBA only by way of "LA".
-        return _on_white((image.convert("LA") if image.mode == "La" else image).convert("RGBA"))
-    if image.mode == "CMYK":
-        return _cmyk_to_rgb(image)
-    return image.convert("RGB")
+    colours = to_colours(image, metadata.icc)
+    turned = _upright(colours, metadata.orientation)
+    return Picture(turned.rgb, turned.visible, unusual_projection(metadata, turned.rgb.size))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """Lay an RGBA image on white."""
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image).convert("RGB")
-
-
-def _wide_gray_to_rgb(image: Image.Image) -> Image.Image:
-    """Scale gray of more than 8 bits: 16-bit modes by their range, 32-bit ones by their content."""
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        levels = _scale_to_bytes(values, 65535.0)
-    else:
-        levels = _undeclared_range_to_bytes(values)
-    return Image.fromarray(levels).convert("RGB")
-
-
-def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    """Convert printing colours, through the embedded profile if there is a usable one."""
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError):
-            # A damaged profile only costs colour accuracy: the photo itself is intact.
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
+def _upright(colours: Colours, orientation: int) -> Colours:
+    """Turn pixels as the orientation says."""
+    turn = _TURNS.get(orientation)
+    if turn is None:
+        return colours
+    visible = None if colours.visible is None else colours.visible.transpose(turn)
+    return Colours(colours.rgb.transpose(turn), visible)

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from g2vlm.errors import InputError
 from g2vlm.geometry.cameras import pad_affine, resize_affine
-from g2vlm.inputs.decode import Photo
+from g2vlm.inputs.notices import InputWarning
+from g2vlm.inputs.photo import Photo
 
 PAD_COLOR = (255, 255, 255)
 
 
-class StretchedPhotosWarning(UserWarning):
+class StretchedPhotosWarning(InputWarning):
     """Photos of different shapes were stretched to one."""
 
 
@@ -48,7 +49,7 @@ class GeometricImages:
     """RGB in 0..1, float32; height and width are whole numbers of patches."""
 
     valid: Bool[Tensor, "views height width"]
-    """False on padding, true wherever a pixel shows the photo."""
+    """False on padding and where a photo is fully transparent, true wherever a pixel shows the photo."""
 
     T_model_original: Float64[Tensor, "views 3 3"]
     """Pixel affine: model pixel = T @ (u, v, 1) of the upright original photo, pixel centres at integers."""
@@ -58,7 +59,7 @@ class GeometricImages:
 
 
 @dataclass(frozen=True)
-class _Placement:
+class PhotoPlace:
     """Where a resized photo lies inside the canvas all views share, in pixels."""
 
     width: int
@@ -91,19 +92,21 @@ def prepare_geometric(
     """
     if not photos:
         raise InputError("Expected at least one photo to prepare, got none: add a photo.")
-    canvas = canvas_size(photos[0].image.size, width=width, patch=patch)
+    canvas = canvas_size(photos[0].size, width=width, patch=patch)
     pixels = torch.empty(len(photos), 3, canvas[1], canvas[0])
     valid = torch.zeros(len(photos), canvas[1], canvas[0], dtype=torch.bool)
     transforms = torch.empty(len(photos), 3, 3, dtype=torch.float64)
     for index, photo in enumerate(photos):
-        place = _place(photo.image.size, canvas, patch, fit)
-        pixels[index] = _render(photo.image, canvas, place)
-        valid[index, place.top : place.top + place.height, place.left : place.left + place.width] = True
-        resize = resize_affine(photo.image.size, (place.width, place.height))
+        place = place_photo(photo.size, canvas, patch, fit)
+        pixels[index] = _render(photo, canvas, place)
+        shown = valid[index, place.top : place.top + place.height, place.left : place.left + place.width]
+        visible = photo.visible((place.width, place.height))
+        shown[...] = True if visible is None else torch.from_numpy(visible)
+        resize = resize_affine(photo.size, (place.width, place.height))
         transforms[index] = pad_affine(place.left, place.top) @ resize
     if fit is Fit.STRETCH:
         _warn_if_stretched(photos, canvas, patch)
-    return GeometricImages(pixels, valid, transforms, tuple(photo.image.size for photo in photos))
+    return GeometricImages(pixels, valid, transforms, tuple(photo.size for photo in photos))
 
 
 def canvas_size(original_size: tuple[int, int], *, width: int = 518, patch: int = 14) -> tuple[int, int]:
@@ -145,9 +148,9 @@ def _fills(size: tuple[int, int], canvas: tuple[int, int], patch: int) -> bool:
 
 def _warn_if_stretched(photos: Sequence[Photo], canvas: tuple[int, int], patch: int) -> None:
     """Say which photos lost their shape."""
-    stretched = [photo for photo in photos if not _fills(photo.image.size, canvas, patch)]
+    stretched = [photo for photo in photos if not _fills(photo.size, canvas, patch)]
     if stretched:
-        width, height = stretched[0].image.size
+        width, height = stretched[0].size
         warnings.warn(
             f"{len(stretched)} of {len(photos)} photos are stretched to the shape of the first, such as "
             f"{stretched[0].name} ({width}x{height}): fit them with padding to keep their shape.",
@@ -156,21 +159,26 @@ def _warn_if_stretched(photos: Sequence[Photo], canvas: tuple[int, int], patch: 
         )
 
 
-def _place(size: tuple[int, int], canvas: tuple[int, int], patch: int, fit: Fit) -> _Placement:
-    """Decide size and position of one photo on the canvas."""
+def place_photo(size: tuple[int, int], canvas: tuple[int, int], patch: int, fit: Fit) -> PhotoPlace:
+    """Decide size and position of one photo on the canvas.
+
+    Args:
+        size: (width, height) of the upright photo in pixels.
+        canvas: (width, height) that all views share.
+        patch: Side of a patch in pixels.
+        fit: What to do with photos of another shape.
+    """
     if fit is Fit.STRETCH or _fills(size, canvas, patch):
-        return _Placement(canvas[0], canvas[1], 0, 0)
+        return PhotoPlace(canvas[0], canvas[1], 0, 0)
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     width = min(max(round(size[0] * scale), 1), canvas[0])
     height = min(max(round(size[1] * scale), 1), canvas[1])
-    return _Placement(width, height, (canvas[0] - width) // 2, (canvas[1] - height) // 2)
+    return PhotoPlace(width, height, (canvas[0] - width) // 2, (canvas[1] - height) // 2)
 
 
-def _render(
-    image: Image.Image, canvas: tuple[int, int], place: _Placement
-) -> Float[Tensor, "3 height width"]:
+def _render(photo: Photo, canvas: tuple[int, int], place: PhotoPlace) -> Float[Tensor, "3 height width"]:
     """Resize one photo and lay it on the canvas."""
-    resized = image.resize((place.width, place.height), Image.Resampling.LANCZOS)
+    resized = photo.resized((place.width, place.height), Image.Resampling.LANCZOS)
     if resized.size != canvas:
         padded = Image.new("RGB", canvas, PAD_COLOR)
         padded.paste(resized, (place.left, place.top))

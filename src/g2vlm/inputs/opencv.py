@@ -1,4 +1,4 @@
-"""The two jobs for which OpenCV is needed, kept silent: videos, and TIFF files that Pillow does not know."""
+"""What OpenCV is needed for, kept silent: videos, and image files of which Pillow knows 8 bits or nothing."""
 
 import io
 import os
@@ -44,8 +44,8 @@ def tiff_size(file: io.BufferedReader | io.BytesIO) -> tuple[int, int]:
     return int(directory[_WIDTH]), int(directory[_HEIGHT])
 
 
-def decode_tiff(data: bytes) -> np.ndarray:
-    """Decode a TIFF file with the values it stores, integer or floating; OpenCV turns it upright.
+def decode_deep(data: bytes) -> np.ndarray:
+    """Decode a TIFF or PNG file with the values it stores, integer or floating.
 
     Args:
         data: Content of the file.
@@ -62,7 +62,7 @@ def decode_tiff(data: bytes) -> np.ndarray:
         except cv2.error:
             values = None
     if values is None:
-        raise InputError("not a TIFF image this package can read")
+        raise InputError("not an image this package can read")
     if values.ndim == 3:
         values = values[..., [2, 1, 0, 3][: values.shape[2]]]
     return values

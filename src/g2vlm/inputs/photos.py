@@ -1,56 +1,54 @@
 """Photos from wherever they are: a folder, a pattern, files, a video, images in memory."""
 
-import glob
-import os
 import re
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from g2vlm.errors import InputError
-from g2vlm.inputs.decode import IMAGE_SUFFIXES, Photo, decode_array, decode_file, decode_image, printable
-from g2vlm.inputs.video import VIDEO_SUFFIXES, FrameChoice, FrameChoiceKind, evenly_spread, read_frames
+from g2vlm.inputs.decode import IMAGE_SUFFIXES, Photo, printable
+from g2vlm.inputs.frame_choice import choose_frames
+from g2vlm.inputs.kinds import FileKind, kind_of, read_head
+from g2vlm.inputs.listing import (
+    Candidate,
+    Listing,
+    PhotoItem,
+    Skipped,
+    expanded,
+    list_file,
+    list_folder,
+    list_items,
+    list_pattern,
+    natural_key,
+)
+from g2vlm.inputs.notices import Notices, SkippedInputWarning, UnusualPhotoWarning, listed
+from g2vlm.inputs.reading import Readings, read_candidates
+from g2vlm.inputs.reduction import TINY_SIDE, Reduction
+from g2vlm.inputs.spread import evenly_spread
+from g2vlm.inputs.video import FrameChoice, FrameChoiceKind, VideoOptions, is_video, read_frames
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "FrameChoice",
     "FrameChoiceKind",
     "Photo",
     "PhotoItem",
     "PhotoSet",
     "PhotoSource",
+    "Reduction",
     "Skipped",
     "SkippedInputWarning",
+    "UnusualPhotoWarning",
     "load_photos",
     "natural_key",
 ]
 
-PhotoItem = str | Path | Image.Image | np.ndarray
-"""One photo: a file, or an image in memory."""
-
 _SPREAD = FrameChoice()
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _NAMED_IN_MESSAGE = 8
 
-
-class SkippedInputWarning(UserWarning):
-    """Some inputs could not be used and were left out."""
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An input that was left out."""
-
-    name: str
-    """File name, or place in the list for an image in memory."""
-
-    reason: str
-    """Why, in a few words."""
+ReadingProgress = Callable[[int, int], None]
+"""Called with (photos or frames done, how many in all)."""
 
 
 @dataclass(frozen=True)
@@ -69,77 +67,59 @@ class PhotoSet:
     frame_indices: tuple[int, ...] | None = None
     """For a video the number of every frame, counted from 0; none for photos."""
 
+    notices: tuple[str, ...] = ()
+    """What the user should know about them, in the words of the warnings that were given."""
+
 
 PhotoSource = PhotoItem | Sequence[PhotoItem] | PhotoSet
 """Where photos may come from: a folder, pattern, file or video; an image or array in memory; a list; or what
 `load_photos` returned before."""
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An input that may turn out to be a photo."""
-
-    name: str
-    decode: Callable[[], Image.Image]
-    path: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """What a source holds before anything is decoded."""
-
-    label: str
-    candidates: tuple[_Candidate, ...]
-    skipped: tuple[Skipped, ...] = ()
-
-
 def load_photos(
-    source: PhotoSource, *, max_views: int | None = None, frames: FrameChoice = _SPREAD
+    source: PhotoSource,
+    *,
+    max_views: int | None = None,
+    frames: FrameChoice = _SPREAD,
+    keep: Reduction | None = None,
+    on_progress: ReadingProgress | None = None,
 ) -> PhotoSet:
     """Load the photos of one scene.
 
     Args:
         source: A folder (its photos in natural order: img2 before img10; hidden files are ignored, folders
-            inside not searched), a glob pattern, one photo, one video, an image in memory, a (views, height,
-            width, channels) array, or a list of photo files and images in memory, kept in its order. Photos
-            that this function returned before are only thinned.
+            inside not searched, masks and depth maps beside photos left out), a glob pattern, one photo, one
+            video, one animation or file of several pages (all of which become views), an image in memory, a
+            (views, height, width, channels) array, or a list of photo files and images in memory, kept in its
+            order. Photos that this function returned before are only thinned.
         max_views: Upper limit on the number of views; of more, an evenly spread part is kept that includes
             the first and the last.
-        frames: Which frames to take if the source is a video.
+        frames: Which frames to take if the source is a video or an animation; of animations and pages,
+            `MOTION` takes evenly spread ones.
+        keep: The sizes that stay in memory of each photo; all pixels if None. With it, photos that are too
+            small or too flat for the model are refused here.
+        on_progress: Called with (photos or frames done, how many in all) from the calling thread.
 
     Returns:
-        The photos. What could not be used is listed in `skipped` and named in a `SkippedInputWarning`.
+        The photos. What could not be used is listed in `skipped` and named in a `SkippedInputWarning`; what
+        may make results worse is said in an `UnusualPhotoWarning`.
 
     Raises:
         InputError: The source does not exist or holds nothing usable, or `max_views` is below 1.
+        MemoryLimitError: This machine has too little memory to decode a photo.
     """
     if max_views is not None and max_views < 1:
         raise InputError(f"Expected a maximum of at least 1 view, got {max_views}.")
     if isinstance(source, PhotoSet):
         return _thinned(source, max_views)
-    if not isinstance(source, str | Path):
-        listing = _list_items(source)
-    elif not str(source).strip():
-        raise InputError("Expected a folder, a photo or a video, got an empty path.")
-    elif re.match(r"[A-Za-z]{2,}://", str(source)):
-        raise InputError(f"Expected a file or folder on this machine, got {source}: download it first.")
+    if isinstance(source, str | Path):
+        path = _checked_path(source)
+        if _is_video(path):
+            return _load_video(path, max_views, frames, keep, on_progress)
+        listing = _list_path(path)
     else:
-        path = _expanded(source)
-        try:
-            is_folder, is_entry = path.is_dir(), path.exists() or path.is_symlink()
-        except OSError as error:  # a folder on the way that may not be entered, or an impossible name
-            raise InputError(f"Cannot look up {printable(str(path))}: {error.strerror}.") from error
-        if is_entry and not is_folder:
-            return _load_file(path, max_views, frames)
-        listing = _list_folder(path) if is_folder else _list_pattern(path)
-    photos, damaged = _decode(listing.candidates, max_views)
-    skipped = (*listing.skipped, *damaged)
-    if not photos:
-        raise InputError(f"No usable photo in {listing.label}: {_describe(skipped)}.")
-    if skipped:
-        message = f"Left out {len(skipped)} of the inputs in {listing.label}: {_describe(skipped)}."
-        warnings.warn(message, SkippedInputWarning, stacklevel=2)
-    return PhotoSet(_with_distinct_names(photos), skipped, listing.label)
+        listing = list_items(source)
+    return _load_listing(_choose_pages(listing, frames), max_views, keep, on_progress)
 
 
 def _thinned(photos: PhotoSet, max_views: int | None) -> PhotoSet:
@@ -154,140 +134,137 @@ def _thinned(photos: PhotoSet, max_views: int | None) -> PhotoSet:
     )
 
 
-def natural_key(path: str | Path) -> tuple[object, ...]:
-    """Sorting key that compares numbers inside names by value: img2 before img10, case ignored.
-
-    Args:
-        path: A file name or path, compared folder by folder.
-    """
-    path = Path(path)
-    # The ending is compared apart, so that img.jpg comes before img1.jpg; then the path as it stands, so that
-    # names that differ in case or leading zeros only still have a fixed order.
-    parts = (*path.parent.parts, path.stem, path.suffix)
-    return tuple(_natural_pieces(part) for part in parts), str(path)
+def _checked_path(source: str | Path) -> Path:
+    if not str(source).strip():
+        raise InputError("Expected a folder, a photo or a video, got an empty path.")
+    if re.match(r"[A-Za-z]{2,}://", str(source)):
+        raise InputError(f"Expected a file or folder on this machine, got {source}: download it first.")
+    return expanded(source)
 
 
-def _natural_pieces(text: str) -> tuple[str | int, ...]:
-    """Text and numbers in turn, text (possibly none) first: places of two results can always be compared."""
-    pieces = re.split(r"([0-9]+)", text.casefold())
-    return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
-
-
-def _load_file(path: Path, max_views: int | None, frames: FrameChoice) -> PhotoSet:
-    """Load a single video or photo."""
-    label = printable(str(path))
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        video = read_frames(path, frames, max_frames=max_views)
-        return PhotoSet(video.photos, (), label, video.indices)
+def _is_video(path: Path) -> bool:
     try:
-        image = decode_file(path)
-    except InputError as error:
-        raise InputError(
-            f"Cannot use {label}: {error}. Expected a photo (jpg, png, webp, heic, tif, ...) or a video."
-        ) from error
-    return PhotoSet((Photo(image, printable(path.name), path=path.absolute()),), (), label)
+        return is_video(path)
+    except OSError:
+        return False
 
 
-def _list_folder(folder: Path) -> _Listing:
-    """List a folder's photos."""
-    label = printable(str(folder))
+def _list_path(path: Path) -> Listing:
     try:
-        entries = [entry for entry in folder.iterdir() if not _is_ignored(entry)]
-    except OSError as error:
-        raise InputError(f"Cannot read the folder {label}: {error.strerror}.") from error
-    if not entries:
+        is_folder, is_entry = path.is_dir(), path.exists() or path.is_symlink()
+    except OSError as error:  # a folder on the way that may not be entered, or an impossible name
+        raise InputError(f"Cannot look up {printable(str(path))}: {error.strerror}.") from error
+    if is_folder:
+        return list_folder(path)
+    if not is_entry:
+        return list_pattern(path)
+    if kind_of(read_head(path), path.suffix) is FileKind.AUDIO:
         raise InputError(
-            f"The folder {label} is empty: expected photos in it (jpg, png, webp, heic, tif, ...)."
+            f"Cannot use {printable(str(path))}: it holds sound without pictures. Expected photos or a video."
         )
-    return _list_entries(label, entries)
+    return list_file(path)
 
 
-def _list_pattern(pattern: Path) -> _Listing:
-    """List the photos that match a glob pattern."""
-    label = printable(str(pattern))
-    if not re.search(r"[*?[]", label):
-        raise InputError(
-            f"No such file or folder: {label}. Check the path; the current folder is {Path.cwd()}."
+def _choose_pages(listing: Listing, frames: FrameChoice) -> Listing:
+    """Take of every animation as many pictures as of a video."""
+    chosen: list[Candidate] = []
+    animation: list[Candidate] = []
+    for candidate in (*listing.candidates, None):
+        if animation and (candidate is None or candidate.item is not animation[-1].item):
+            times = [page.time_s for page in animation]
+            chosen += [animation[place] for place in choose_frames(times, frames)]
+            animation = []
+        if candidate is not None and candidate.place is not None:
+            animation.append(candidate)
+        elif candidate is not None:
+            chosen.append(candidate)
+    return replace(listing, candidates=tuple(chosen))
+
+
+def _load_video(
+    path: Path,
+    max_views: int | None,
+    frames: FrameChoice,
+    keep: Reduction | None,
+    on_progress: ReadingProgress | None,
+) -> PhotoSet:
+    label, notices = printable(str(path)), Notices()
+    options = VideoOptions(keep=keep, on_progress=on_progress)
+    video = read_frames(path, frames, max_frames=max_views, options=options)
+    for text in video.notices:
+        notices.say(UnusualPhotoWarning, text)
+    _tell_shapes(video.photos, keep, notices)
+    return PhotoSet(video.photos, (), label, video.indices, notices.said)
+
+
+def _load_listing(
+    listing: Listing,
+    max_views: int | None,
+    keep: Reduction | None,
+    on_progress: ReadingProgress | None,
+) -> PhotoSet:
+    notices = Notices()
+    readings = read_candidates(listing.candidates, max_views, keep, on_progress)
+    skipped = (*listing.skipped, *(readings.skipped[index] for index in sorted(readings.skipped)))
+    photos = [readings.photos[index] for index in sorted(readings.photos)]
+    if not photos:
+        raise InputError(_why_nothing(listing, skipped))
+    if skipped:
+        text = f"Left out {len(skipped)} of the inputs in {listing.label}: {_describe(skipped)}."
+        notices.say(SkippedInputWarning, text)
+    if listing.beside:
+        notices.say(
+            SkippedInputWarning,
+            f"Not used as views, since they look like masks, depth maps or raw versions beside the photos in "
+            f"{listing.label}: {listed(list(listing.beside))}. To use them all the same, name them in a list "
+            "or by a pattern.",
         )
-    matches = [Path(match) for match in glob.glob(str(pattern), recursive=True)]
-    if not matches:
-        raise InputError(f"No file matches the pattern {label}. The current folder is {Path.cwd()}.")
-    return _list_entries(label, matches)
-
-
-def _list_entries(label: str, entries: Iterable[Path]) -> _Listing:
-    """Sort paths naturally and tell the photos among them by their endings."""
-    candidates, skipped, videos = [], [], []
-    for entry in sorted(entries, key=natural_key):
-        name, suffix = printable(entry.name), entry.suffix.lower()
-        if suffix in IMAGE_SUFFIXES or entry.is_dir():
-            candidates.append(_Candidate(name, partial(decode_file, entry), entry.absolute()))
-        elif suffix in VIDEO_SUFFIXES:
-            videos.append(printable(str(entry)))
-            skipped.append(Skipped(name, "a video: pass it on its own"))
-        else:
-            skipped.append(
-                Skipped(name, f"not a photo: ending {suffix!r}" if suffix else "not a photo: no ending")
-            )
-    if videos and len(videos) == len(skipped) and not candidates:
-        count = "one video" if len(videos) == 1 else f"{len(videos)} videos"
-        raise InputError(f"{label} holds no photo but {count}: pass a video on its own, such as {videos[0]}.")
-    return _Listing(label, tuple(candidates), tuple(skipped))
-
-
-def _list_items(source: Image.Image | np.ndarray | Sequence[PhotoItem]) -> _Listing:
-    """List images in memory, or a list of files and images."""
-    label = "memory" if isinstance(source, Image.Image | np.ndarray) else "a list"
-    if isinstance(source, Image.Image) or (isinstance(source, np.ndarray) and source.ndim != 4):
-        source = [source]
-    if len(source) == 0:
-        raise InputError(f"Expected at least one photo, got none in {label}: add a photo.")
-    return _Listing(label, tuple(_candidate(item, place) for place, item in enumerate(source)))
-
-
-def _candidate(item: PhotoItem, place: int) -> _Candidate:
-    """One element of a list."""
-    if isinstance(item, str | Path):
-        path = _expanded(item)
-        return _Candidate(printable(path.name), partial(decode_file, path), path.absolute())
-    name = f"image_{place}"
-    if isinstance(item, Image.Image):
-        return _Candidate(name, partial(decode_image, item))
-    if isinstance(item, np.ndarray):
-        return _Candidate(name, partial(decode_array, item))
-    raise InputError(
-        f"Expected photo files, Pillow images or numpy arrays, got {type(item).__name__} at place {place}."
+    _tell_projections(readings, listing.candidates, notices)
+    _tell_shapes(photos, keep, notices)
+    beside = tuple(
+        Skipped(name, "a mask, depth map or raw version beside a photo") for name in listing.beside
     )
+    names = _with_distinct_names(photos)
+    return PhotoSet(names, (*skipped, *beside), listing.label, notices=notices.said)
 
 
-def _expanded(path: str | Path) -> Path:
-    """A path with ~ replaced; one that names an unknown user stays, to be reported as missing."""
-    return Path(os.path.expanduser(path))
+def _why_nothing(listing: Listing, skipped: Sequence[Skipped]) -> str:
+    path = Path(listing.label)
+    if len(skipped) == 1 and len(listing.candidates) == 1 and path.name == skipped[0].name:
+        return (
+            f"Cannot use {listing.label}: {skipped[0].reason}. Expected a photo (jpg, png, webp, heic, tif, "
+            "...) or a video."
+        )
+    return f"No usable photo in {listing.label}: {_describe(skipped)}."
 
 
-def _is_ignored(path: Path) -> bool:
-    """Whether a folder's entry is nobody's input: hidden, or left behind by the system."""
-    return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
+def _tell_projections(readings: Readings, candidates: Sequence[Candidate], notices: Notices) -> None:
+    by_kind: dict[str, list[str]] = {}
+    for index, kind in sorted(readings.projections.items()):
+        by_kind.setdefault(kind, []).append(candidates[index].name)
+    for kind, names in by_kind.items():
+        notices.say(
+            UnusualPhotoWarning,
+            f"{listed(names)}: {kind}. The model expects photos of ordinary cameras; points and cameras will "
+            "be wrong. Cut it into ordinary views first.",
+        )
 
 
-def _decode(candidates: Sequence[_Candidate], max_views: int | None) -> tuple[list[Photo], list[Skipped]]:
-    """Decode an evenly spread part of the candidates, replacing those that turn out to be unusable."""
-    pool = list(range(len(candidates)))
-    decoded: dict[int, Photo] = {}
-    skipped: dict[int, Skipped] = {}
-    while True:
-        chosen = [pool[place] for place in evenly_spread(len(pool), max_views or len(pool))]
-        decoded = {index: photo for index, photo in decoded.items() if index in chosen}
-        for index in chosen:
-            if index not in decoded:
-                try:
-                    candidate = candidates[index]
-                    decoded[index] = Photo(candidate.decode(), candidate.name, path=candidate.path)
-                except InputError as error:
-                    skipped[index] = Skipped(candidates[index].name, str(error))
-        if all(index in decoded for index in chosen):
-            return [decoded[index] for index in chosen], [skipped[index] for index in sorted(skipped)]
-        pool = [index for index in pool if index not in skipped]
+def _tell_shapes(photos: Sequence[Photo], keep: Reduction | None, notices: Notices) -> None:
+    """Say which sizes make little sense, where they go to the model."""
+    if keep is None:
+        return
+    text = keep.check_first(photos[0].name, photos[0].size)
+    if text is not None:
+        notices.say(UnusualPhotoWarning, text)
+    tiny = [photo for photo in photos if min(photo.size) < TINY_SIDE]
+    if tiny:
+        width, height = tiny[0].size
+        notices.say(
+            UnusualPhotoWarning,
+            f"{listed([photo.name for photo in tiny])}: tiny ({width}x{height} pixels), and enlarged to "
+            f"{keep.width} pixels width. Expect little; use the originals if these are thumbnails.",
+        )
 
 
 def _with_distinct_names(photos: Sequence[Photo]) -> tuple[Photo, ...]:
@@ -299,7 +276,7 @@ def _with_distinct_names(photos: Sequence[Photo]) -> tuple[Photo, ...]:
         if photo.name in seen:
             path = Path(photo.name)
             numbered = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
-            photo = replace(photo, name=next(name for name in numbered if name not in taken))
+            photo = photo.renamed(next(name for name in numbered if name not in taken))
         seen.add(photo.name)
         taken.add(photo.name)
         distinct.append(photo)

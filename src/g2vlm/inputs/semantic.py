@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from g2vlm.errors import CheckpointError, InputError
-from g2vlm.inputs.decode import Photo
+from g2vlm.inputs.photo import Photo
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -150,7 +150,7 @@ def prepare_semantic(
     features = 3 * preparation.temporal * patch * patch
     patches = np.empty((len(photos), rows * cols, features), dtype=np.float32)
     for view, photo in zip(patches, photos, strict=True):
-        square = photo.image.resize((side, side), Image.Resampling.BICUBIC)
+        square = photo.resized((side, side), Image.Resampling.BICUBIC)
         image = np.asarray(square.resize((width, height), Image.Resampling.BICUBIC))
         normalised = np.stack([table[channel][image[..., channel]] for channel in range(3)])
         _cut_patches(normalised, preparation, view)

@@ -5,75 +5,52 @@ seeking by frame number is inexact in common formats, and containers often misst
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from g2vlm.errors import InputError
-from g2vlm.inputs.decode import Photo, check_size, printable, why_no_file
-from g2vlm.inputs.opencv import silent_opencv
-
-if TYPE_CHECKING:
-    import cv2
-
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv"}
-    | {".mts", ".m2ts"}
+from g2vlm.inputs.capture import Capture, opened
+from g2vlm.inputs.decode import printable
+from g2vlm.inputs.frame_choice import (
+    MAX_FRAMES,
+    TIME_TOLERANCE_S,
+    FrameChoice,
+    FrameChoiceKind,
+    at_even_steps,
+    by_rate,
+    check_rate,
+    choose_frames,
 )
-"""Endings (lower case) by which a file is taken for a video."""
+from g2vlm.inputs.kinds import VIDEO_SUFFIXES, FileKind, kind_of, read_head
+from g2vlm.inputs.notices import InputWarning
+from g2vlm.inputs.pages import read_pages
+from g2vlm.inputs.photo import Photo
+from g2vlm.inputs.reduction import Reduction
+from g2vlm.inputs.spread import evenly_spread
+from g2vlm.inputs.video_files import spherical_projection
 
-MAX_FRAMES = 1000
-"""Most frames `read_frames` returns: they are held at full size (6 MB each at 1080p)."""
+__all__ = [
+    "MAX_FRAMES",
+    "VIDEO_SUFFIXES",
+    "BrokenVideoWarning",
+    "FrameChoice",
+    "FrameChoiceKind",
+    "VideoFrames",
+    "VideoOptions",
+    "evenly_spread",
+    "is_video",
+    "iterate_frames",
+    "read_frames",
+    "read_numbered_frames",
+]
 
-_BROKEN_RUN = 60  # frames in a row that may fail to decode before the video counts as ended
 _READABLE_SHARE = 0.9  # of the frames the container states; below it the reader is warned
-_TIME_TOLERANCE_S = 1e-3  # containers round times to milliseconds
-_USUAL_FPS = 30.0
 _THUMBNAIL_WIDTH = 96
-
-
-class FrameChoiceKind(Enum):
-    """How frames are chosen from a video."""
-
-    COUNT = "count"
-    """`count` frames spread evenly from the first to the last."""
-
-    RATE = "rate"
-    """`rate_hz` frames per second of the video, beginning with the first frame."""
-
-    MOTION = "motion"
-    """`count` frames from the first to the last with the same amount of movement between neighbours."""
-
-
-def _check_rate(rate_hz: float) -> None:
-    """Refuse rates that choose nothing or make no sense."""
-    if not (np.isfinite(rate_hz) and rate_hz > 0):
-        raise InputError(f"Expected a positive number of frames per second, got {rate_hz}.")
-
-
-@dataclass(frozen=True)
-class FrameChoice:
-    """Which frames of a video become views."""
-
-    kind: FrameChoiceKind = FrameChoiceKind.COUNT
-    """The rule."""
-
-    count: int = 16
-    """Number of frames for `COUNT` and `MOTION`; all frames if the video has fewer."""
-
-    rate_hz: float = 1.0
-    """Frames per second of video for `RATE`; all frames if the video has fewer."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.count <= MAX_FRAMES:
-            raise InputError(f"Expected 1 to {MAX_FRAMES} frames to be taken from a video, got {self.count}.")
-        _check_rate(self.rate_hz)
 
 
 @dataclass(frozen=True)
@@ -86,66 +63,93 @@ class VideoFrames:
     indices: tuple[int, ...]
     """Number of each frame in the video, counted from 0 over the frames that decode."""
 
+    notices: tuple[str, ...] = ()
+    """What the user should know about the video."""
 
-class BrokenVideoWarning(UserWarning):
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """What happens to frames while they are read."""
+
+    keep: Reduction | None = None
+    """The sizes that stay in memory of each frame; all pixels if None."""
+
+    on_progress: Callable[[int, int], None] | None = None
+    """Called with (frames gone through, how many there are), now and then; a second pass begins anew."""
+
+
+class BrokenVideoWarning(InputWarning):
     """A video ends earlier than its container says."""
 
 
+def is_video(path: Path) -> bool:
+    """Whether a file is a video, by its content; by its ending where the content tells nothing."""
+    return path.is_file() and kind_of(read_head(path), path.suffix) is FileKind.VIDEO
+
+
 def read_frames(
-    path: str | Path, choice: FrameChoice = FrameChoice(), *, max_frames: int | None = None
+    path: str | Path,
+    choice: FrameChoice = FrameChoice(),
+    *,
+    max_frames: int | None = None,
+    options: VideoOptions = VideoOptions(),
 ) -> VideoFrames:
     """Choose frames of a video and read them.
 
-    The video is decoded once for `COUNT` if its container states the number of frames correctly, otherwise
-    twice: once to choose, once to read.
+    The video is decoded once for `COUNT` if its container states the number of frames correctly and they
+    follow each other in an even rhythm, otherwise twice: once to choose, once to read.
 
     Args:
         path: A video file.
         choice: The rule.
         max_frames: Upper limit on the number of frames, at least 1. `COUNT` and `MOTION` then choose no more
             than that; of a longer `RATE` choice an evenly spread part is kept.
+        options: What stays in memory of frames, and whom to tell about progress.
 
     Raises:
         InputError: No such file, not a video, no frame that can be decoded, or more than `MAX_FRAMES` frames.
+        MemoryLimitError: This machine has too little memory for the frames.
     """
     path = Path(path)
     if max_frames is not None and max_frames < 1:
         raise InputError(f"Expected a maximum of at least 1 frame, got {max_frames}.")
     count = min(choice.count, max_frames or choice.count)
     if choice.kind is FrameChoiceKind.COUNT:
-        frames, total = _read_evenly(path, count)
+        frames, total = _read_evenly(path, count, options)
     elif choice.kind is FrameChoiceKind.MOTION:
-        frames, total = _read_numbered(path, _choose_by_motion(path, count))
+        frames, times_s = _read_numbered(path, _choose_by_motion(path, count, options), options)
+        total = len(times_s)
     else:
-        indices = _choose_by_rate(path, choice.rate_hz)
+        indices = _choose_by_rate(path, choice.rate_hz, options)
         kept = evenly_spread(len(indices), max_frames or len(indices))
-        frames, total = _read_numbered(path, [indices[place] for place in kept])
-    with _opened(path) as capture:
-        _warn_if_broken(capture, path, total)
-    return frames
+        frames, times_s = _read_numbered(path, [indices[place] for place in kept], options)
+        total = len(times_s)
+    with opened(path) as capture:
+        _warn_if_broken(capture, total)
+        return replace(frames, notices=_notices(capture))
 
 
-def iterate_numbered_frames(path: str | Path, indices: Sequence[int]) -> Iterator[tuple[int, Photo]]:
-    """Read the frames of the given numbers again, in one pass and constant memory.
+def read_numbered_frames(path: str | Path, indices: Sequence[int]) -> VideoFrames:
+    """Read the frames of the given numbers again, in one pass.
 
     Args:
-        path: A video file.
-        indices: Numbers as in `VideoFrames.indices`, in any order.
-
-    Yields:
-        Number and frame, in the order of the video; frames that it does not have are left out.
+        path: A video file, or an animation or other image file of several pictures.
+        indices: Numbers as in `VideoFrames.indices` or `Photo.frame_index`; frames that the file does not
+            have are left out.
 
     Raises:
-        InputError: No such file, not a video, or no frame that can be decoded.
+        InputError: No such file, no frame that can be decoded, or too many numbers.
     """
-    path, wanted = Path(path), frozenset(indices)
-    with _opened(path) as capture:
-        for index, time_s in _grabbed(capture, path):
-            photo = _retrieve(capture, path, index, time_s) if index in wanted else None
-            if photo is not None:
-                yield index, photo
-            if index >= max(wanted, default=-1):
-                return
+    path = Path(path)
+    if kind_of(read_head(path), path.suffix) is not FileKind.IMAGE:
+        return _read_numbered(path, indices, VideoOptions())[0]
+    photos, taken = [], []
+    for place, picture in read_pages(path, indices):
+        if not isinstance(picture, InputError):
+            name = f"{printable(path.stem)}_{place:06d}"
+            photos.append(Photo(picture.image, name, path=path.absolute(), frame_index=place))
+            taken.append(place)
+    return VideoFrames(tuple(photos), tuple(taken))
 
 
 def iterate_frames(path: str | Path, *, rate_hz: float | None = None) -> Iterator[Photo]:
@@ -163,54 +167,38 @@ def iterate_frames(path: str | Path, *, rate_hz: float | None = None) -> Iterato
     """
     path = Path(path)
     if rate_hz is not None:
-        _check_rate(rate_hz)
+        check_rate(rate_hz)
     total, last_slot = 0, -1
-    with _opened(path) as capture:
-        for index, time_s in _grabbed(capture, path):
+    with opened(path) as capture:
+        for index, time_s in capture.grabbed():
             total += 1
-            slot = index if rate_hz is None else int((time_s + _TIME_TOLERANCE_S) * rate_hz)
+            slot = index if rate_hz is None else int((time_s + TIME_TOLERANCE_S) * rate_hz)
             if slot > last_slot:
                 last_slot = slot
-                photo = _retrieve(capture, path, index, time_s)
+                photo = _frame(capture, index, time_s)
                 if photo is not None:
                     yield photo
-        _warn_if_broken(capture, path, total)
+        _warn_if_broken(capture, total)
 
 
-def evenly_spread(total: int, count: int) -> list[int]:
-    """Choose `count` of `total` places, evenly, first and last included (the first alone if count is 1).
-
-    Args:
-        total: Number of places.
-        count: Number to choose, at least 1; all places if there are fewer.
-
-    Returns:
-        Distinct ascending places in range(total).
-    """
-    if count >= total:
-        return list(range(total))
-    if count == 1:
-        return [0]
-    # floor(x + 1/2) of i * (total - 1) / (count - 1), in integers so that no rounding doubles a place.
-    steps = count - 1
-    return [(2 * i * (total - 1) + steps) // (2 * steps) for i in range(count)]
-
-
-def _read_evenly(path: Path, count: int) -> tuple[VideoFrames, int]:
+def _read_evenly(path: Path, count: int, options: VideoOptions) -> tuple[VideoFrames, int]:
     """Read evenly spread frames, trusting the container's number of frames until it proves wrong.
 
-    Like `_read_numbered`, also returns how many frames the video has.
+    Also returns how many frames the video has.
     """
-    with _opened(path) as capture:
-        stated = _stated_frames(capture)
-    frames, total = _read_numbered(path, evenly_spread(stated, count))
-    if total == stated:
-        return frames, total
-    return _read_numbered(path, evenly_spread(total, count))
+    with opened(path) as capture:
+        expected = evenly_spread(capture.stated_frames(), count)
+    frames, times_s = _read_numbered(path, expected, options)
+    indices = choose_frames(times_s, FrameChoice(FrameChoiceKind.COUNT, count))
+    if indices != expected:
+        frames, times_s = _read_numbered(path, indices, options)
+    return frames, len(times_s)
 
 
-def _read_numbered(path: Path, indices: Sequence[int]) -> tuple[VideoFrames, int]:
-    """Read the frames with the given numbers; also return how many frames the video has."""
+def _read_numbered(
+    path: Path, indices: Sequence[int], options: VideoOptions
+) -> tuple[VideoFrames, list[float]]:
+    """Read the frames with the given numbers; also return the times of all frames of the video."""
     if len(indices) > MAX_FRAMES:
         raise InputError(
             f"{len(indices)} frames of {printable(path.name)} would be taken, more than {MAX_FRAMES}: take "
@@ -219,54 +207,60 @@ def _read_numbered(path: Path, indices: Sequence[int]) -> tuple[VideoFrames, int
     wanted = frozenset(indices)
     photos: list[Photo] = []
     taken: list[int] = []
-    total = 0
-    with _opened(path) as capture:
-        for index, time_s in _grabbed(capture, path):
-            total += 1
-            photo = _retrieve(capture, path, index, time_s) if index in wanted else None
-            if photo is not None:
-                photos.append(photo)
-                taken.append(index)
-    return VideoFrames(tuple(photos), tuple(taken)), total
+    times_s: list[float] = []
+    with opened(path) as capture:
+        for index, time_s in capture.grabbed(options.on_progress):
+            times_s.append(time_s)
+            photo = _frame(capture, index, time_s) if index in wanted else None
+            if photo is None:
+                continue
+            if options.keep is not None:
+                first_size = photos[0].size if photos else photo.size
+                renditions = options.keep.renditions(photo.size, first_size)
+                photo = photo.reduced(renditions, partial(_read_again, path, index))
+            photos.append(photo)
+            taken.append(index)
+    return VideoFrames(tuple(photos), tuple(taken)), times_s
 
 
-def _choose_by_rate(path: Path, rate_hz: float) -> list[int]:
+def _read_again(path: Path, index: int) -> Image.Image:
+    """One frame at full size, for the few who need it after it was reduced."""
+    photos = _read_numbered(path, [index], VideoOptions())[0].photos
+    if not photos:
+        raise InputError(f"Cannot read frame {index} of {printable(str(path))} again.")
+    return photos[0].image
+
+
+def _choose_by_rate(path: Path, rate_hz: float, options: VideoOptions) -> list[int]:
     """Numbers of the first frame in each period of 1 / rate_hz seconds."""
-    with _opened(path) as capture:
-        slots = [int((time_s + _TIME_TOLERANCE_S) * rate_hz) for _, time_s in _grabbed(capture, path)]
-    return [index for index, slot in enumerate(slots) if index == 0 or slot > slots[index - 1]]
+    with opened(path) as capture:
+        return by_rate([time_s for _, time_s in capture.grabbed(options.on_progress)], rate_hz)
 
 
-def _choose_by_motion(path: Path, count: int) -> list[int]:
+def _choose_by_motion(path: Path, count: int, options: VideoOptions) -> list[int]:
     """Numbers of frames between which equal amounts of movement lie."""
-    steps = list(_movement(path))
+    steps = list(_movement(path, options))
     travelled = np.cumsum(steps)
     if count >= len(steps) or count == 1 or travelled[-1] <= 0:
         return evenly_spread(len(steps), count)
-    targets = travelled[-1] * np.arange(count) / (count - 1)
-    chosen = np.searchsorted(travelled, targets).clip(0, len(steps) - 1).tolist()
-    chosen[0], chosen[-1] = 0, len(steps) - 1
-    # A jump can attract several targets: spread them over the frames after it, then keep room for the last.
-    for place in range(1, count):
-        chosen[place] = max(chosen[place], chosen[place - 1] + 1)
-    return [min(index, len(steps) - count + place) for place, index in enumerate(chosen)]
+    return at_even_steps(travelled, count)
 
 
-def _movement(path: Path) -> Iterator[float]:
+def _movement(path: Path, options: VideoOptions) -> Iterator[float]:
     """Mean length of the optical flow from each frame to the next, in image widths; 0 for the first frame."""
     import cv2
 
     previous = None
-    with _opened(path) as capture:
-        for _ in _grabbed(capture, path):
-            read, frame = capture.retrieve()
-            if not read:
+    with opened(path) as capture:
+        for _ in capture.grabbed(options.on_progress):
+            frame = capture.pixels()
+            if frame is None:
                 yield 0.0
                 continue
             height = max(16, round(frame.shape[0] * _THUMBNAIL_WIDTH / frame.shape[1]))
             thumbnail = cv2.resize(frame, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
             gray = cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY)
-            if previous is None:
+            if previous is None or previous.shape != gray.shape:
                 yield 0.0
             else:
                 flow = np.empty((*gray.shape, 2), dtype=np.float32)
@@ -275,86 +269,39 @@ def _movement(path: Path) -> Iterator[float]:
             previous = gray
 
 
-@contextmanager
-def _opened(path: Path) -> "Iterator[cv2.VideoCapture]":
-    """Open a video, silently: what goes wrong is told by our own errors."""
-    if not path.is_file():
-        raise InputError(f"Cannot read the video {printable(str(path))}: {why_no_file(path)}.")
-    with silent_opencv() as cv2:
-        # An absolute path, and no other backend: names like "frame_%03d.avi" are patterns to some of them.
-        capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
-    try:
-        if not capture.isOpened():
-            raise InputError(_why_not_opened(path))
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        yield capture
-    finally:
-        capture.release()
-
-
-def _why_not_opened(path: Path) -> str:
-    """The error for a file that no decoder takes."""
-    name = printable(str(path))
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except PermissionError:
-        return f"Cannot read the video {name}: permission denied, make the file readable."
-    if empty:
-        return f"Cannot read the video {name}: empty file (0 bytes)."
-    return f"Cannot read the video {name}: it holds no frames OpenCV can decode; convert it to H.264 mp4."
-
-
-def _stated_frames(capture: Any) -> int:
-    """Number of frames according to the container; 0 if it does not say."""
-    import cv2
-
-    return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-
-
-def _grabbed(capture: Any, path: Path) -> Iterator[tuple[int, float]]:
-    """Step through a video's frames without converting them: number and time in seconds."""
-    import cv2
-
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    period_s = 1.0 / (fps if 0 < fps < 1000 else _USUAL_FPS)
-    index, time_s, failures = 0, 0.0, 0
-    while failures < _BROKEN_RUN:
-        if not capture.grab():
-            # A damaged frame reads like the end of the video: only several in a row are the end.
-            failures += 1
-            continue
-        failures = 0
-        stated_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
-        if index:
-            # Some containers hold no times.
-            time_s = stated_s if stated_s > time_s else time_s + period_s
-        yield index, time_s
-        index += 1
-    if index == 0:
-        raise InputError(f"Cannot read the video {printable(str(path))}: none of its frames can be decoded.")
-
-
-def _warn_if_broken(capture: Any, path: Path, total: int) -> None:
+def _warn_if_broken(capture: Capture, total: int) -> None:
     """Warn if clearly fewer frames were decoded than the container states."""
-    stated = _stated_frames(capture)
+    stated = capture.stated_frames()
     if total < _READABLE_SHARE * stated:
         warnings.warn(
-            f"Only {total} of {stated} frames of {printable(path.name)} can be decoded: the file is damaged.",
+            f"Only {total} of {stated} frames of {printable(capture.path.name)} can be decoded: the file is "
+            "damaged.",
             BrokenVideoWarning,
             stacklevel=3,
         )
 
 
-def _retrieve(capture: Any, path: Path, index: int, time_s: float) -> Photo | None:
+def _notices(capture: Capture) -> tuple[str, ...]:
+    """What the user should know about a video."""
+    name, notices = printable(capture.path.name), []
+    projection = spherical_projection(capture.path)
+    if projection is not None:
+        notices.append(
+            f"{name}: a panorama video ({projection}). The model expects ordinary cameras; points and "
+            "cameras will be wrong. Cut it into ordinary views first."
+        )
+    if capture.size_changes():
+        notices.append(
+            f"{name}: the size of the pictures changes on the way. Every frame keeps its own shape, at the "
+            "resolution of the first."
+        )
+    return tuple(notices)
+
+
+def _frame(capture: Capture, index: int, time_s: float) -> Photo | None:
     """Convert the frame just grabbed; none if it is damaged."""
-    read, frame = capture.retrieve()
-    if not read:
+    image = capture.picture(index)
+    if image is None:
         return None
-    try:
-        check_size(frame.shape[1], frame.shape[0])
-    except InputError as error:
-        raise InputError(f"Cannot use the video {printable(str(path))}: {error}.") from error
-    rgb = np.ascontiguousarray(frame[..., ::-1])
-    name = f"{printable(path.stem)}_{index:06d}"
-    return Photo(Image.fromarray(rgb), name, time_s, path=path.absolute(), frame_index=index)
+    name = f"{printable(capture.path.stem)}_{index:06d}"
+    return Photo(image, name, time_s, path=capture.path.absolute(), frame_index=index)
