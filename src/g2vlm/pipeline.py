@@ -23,6 +23,7 @@ from g2vlm.inference.choices import member_of
 from g2vlm.inference.decoding import DECODERS, Decoder, Decoding, choose_decoding
 from g2vlm.inference.perceiving import PhotoReader
 from g2vlm.inference.perception import PerceivedPhotos, Perception
+from g2vlm.inference.photo_sizes import reduction_for
 from g2vlm.inference.planning import CachePlan, plan_memory, require_memory
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.selection import select_keys
@@ -30,6 +31,7 @@ from g2vlm.inference.spilling import in_memory, on_disk
 from g2vlm.inference.timing import Stopwatch, ThreadTimings
 from g2vlm.inputs.geometric import Fit, GeometricImages, prepare_geometric
 from g2vlm.inputs.photos import FrameChoice, PhotoSet, PhotoSource, load_photos
+from g2vlm.inputs.reduction import Reduction
 from g2vlm.inputs.semantic import SemanticPreparation
 from g2vlm.inputs.spans import SYSTEM_PROMPT
 from g2vlm.inputs.text import TextTokenizer
@@ -167,7 +169,7 @@ class Model:
         """
         watch = Stopwatch(self.placement.device)
         allocate = None if spill is None else on_disk(spill)
-        photos, images = self._read(source, max_views, fit, frames, watch)
+        photos, images = self._read(source, max_views, self.reduction(fit), frames, watch)
         return self._reconstruct(
             photos, images, watch, Wants(geometry=True, allocate=allocate), key_selection
         )
@@ -282,7 +284,7 @@ class Model:
         watch = Stopwatch(self.placement.device)
         with watch.measure("load_s"):
             self.load_parts(CHAT_PARTS)
-        photos, images = self._read(source, max_views, fit, frames, watch)
+        photos, images = self._read(source, max_views, self.reduction(fit, asking=True), frames, watch)
         height, width = images.pixels.shape[-2:]
         plan = self.memory_plan(len(photos.photos), height, width)
         require_memory(plan, max_memory_bytes)
@@ -336,19 +338,23 @@ class Model:
         self,
         source: PhotoSource,
         max_views: int | None,
-        fit: Fit,
+        keep: Reduction,
         frames: FrameChoice,
         watch: Stopwatch,
     ) -> tuple[PhotoSet, GeometricImages]:
         with watch.measure("read_s"):
-            photos = load_photos(source, max_views=max_views, frames=frames)
-            images = prepare_geometric(
-                photos.photos,
-                width=self.config.image_width,
-                patch=self.config.geometric_encoder.patch_size,
-                fit=fit,
-            )
+            photos = load_photos(source, max_views=max_views, frames=frames, keep=keep)
+            images = prepare_geometric(photos.photos, width=keep.width, patch=keep.patch, fit=keep.fit)
         return photos, images
+
+    def reduction(self, fit: Fit = Fit.STRETCH, *, asking: bool = False) -> Reduction:
+        """The sizes of photos that this model needs; see `load_photos`.
+
+        Args:
+            fit: how photos of other shapes are brought to the first one's.
+            asking: also those for questions.
+        """
+        return reduction_for(self.config, fit, asking=asking)
 
     def _semantic_preparation(self) -> SemanticPreparation:
         side = self.config.semantic_encoder.image_side

@@ -140,6 +140,7 @@ def test_mistakes_end_with_two_and_one_line(
     assert re.search(expected, last_error(capsys))
 
 
+@pytest.mark.filterwarnings("ignore:.*tiny")  # sizes of a checkpoint that is not there are a guess
 def test_output_and_input_are_checked_before_the_checkpoint(
     photos: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,7 +216,7 @@ def test_sources_that_cannot_work_say_so_before_anything_runs(tmp_path: Path) ->
     (tmp_path / "file.txt").write_text("text")
     for source, message in [
         (tmp_path / "missing", "No such video or folder"),
-        (tmp_path / "empty", "found none"),
+        (tmp_path / "empty", "is empty"),
         (tmp_path / "file.txt", "Expected a video or a folder"),
         (-1, None),
         (True, "Expected a video, folder"),

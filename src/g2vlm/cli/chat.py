@@ -83,7 +83,7 @@ def run(options: Options) -> int:
         sampling = options.sampling()
         target = None if options.save_path is None else require_writable(options.save_path)
         start = time.perf_counter()
-        photos = options.photos()
+        photos = options.photos(asking=True)
         reading = {"read_s": time.perf_counter() - start}
         model = options.load_model()
         loading = add_timings(reading, model.timings)

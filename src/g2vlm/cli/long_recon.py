@@ -70,16 +70,15 @@ def reconstruct_in_pieces(
     model: "Model", source: str, target: Path, long: LongOptions, *, fit: "Fit", rate_hz: float
 ) -> "LongVideo":
     """Reconstruct, showing progress."""
-    from g2vlm.inputs.video import VIDEO_SUFFIXES
+    from g2vlm.inputs.video import is_video
 
-    is_video = Path(source).suffix.lower() in VIDEO_SUFFIXES
     with stage_bars() as on_progress:
         return model.reconstruct_long(
             source,
             long.pieces_folder(target),
             long.video_options(),
             fit=fit,
-            rate_hz=rate_hz if is_video else None,
+            rate_hz=rate_hz if is_video(Path(source).expanduser()) else None,
             on_progress=on_progress,
         )
 

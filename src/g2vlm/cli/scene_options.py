@@ -79,15 +79,28 @@ class SceneOptions:
     json: bool = False
     """Print one JSON object to stdout and nothing else there."""
 
-    def photos(self) -> PhotoSet:
+    def photos(self, *, asking: bool = False) -> PhotoSet:
         """The photos, read before a model is loaded: unusable ones are told at once.
+
+        Args:
+            asking: Whether questions about them follow.
 
         Raises:
             InputError: Nothing usable is there.
         """
         source = self.source()
         say(f"reading {source}")
-        return load_photos(source, max_views=self.max_views, frames=self.frame_choice())
+        from g2vlm.inference.photo_sizes import expected_reduction
+
+        keep = expected_reduction(self.ckpt, self.fit, asking=asking)
+        with progress_bar("reading") as on_progress:
+            return load_photos(
+                source,
+                max_views=self.max_views,
+                frames=self.frame_choice(),
+                keep=keep,
+                on_progress=on_progress,
+            )
 
     def source(self) -> str:
         """Where the photos come from, defaults included; checked before a model is loaded.

@@ -24,7 +24,7 @@ from g2vlm.inputs.listing import (
 )
 from g2vlm.inputs.notices import Notices, SkippedInputWarning, UnusualPhotoWarning, listed
 from g2vlm.inputs.reading import Readings, read_candidates
-from g2vlm.inputs.reduction import TINY_SIDE, Reduction
+from g2vlm.inputs.reduction import TINY_SHARE, Reduction
 from g2vlm.inputs.spread import evenly_spread
 from g2vlm.inputs.video import FrameChoice, FrameChoiceKind, VideoOptions, is_video, read_frames
 
@@ -257,7 +257,7 @@ def _tell_shapes(photos: Sequence[Photo], keep: Reduction | None, notices: Notic
     text = keep.check_first(photos[0].name, photos[0].size)
     if text is not None:
         notices.say(UnusualPhotoWarning, text)
-    tiny = [photo for photo in photos if min(photo.size) < TINY_SIDE]
+    tiny = [photo for photo in photos if min(photo.size) < TINY_SHARE * keep.width]
     if tiny:
         width, height = tiny[0].size
         notices.say(

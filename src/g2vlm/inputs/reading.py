@@ -170,6 +170,15 @@ def _read_group(
     return outcomes
 
 
+def read_candidate(candidate: Candidate) -> Photo:
+    """Decode one candidate alone, at full size.
+
+    Raises:
+        InputError: It cannot be used; the message is the reason.
+    """
+    return _photo(candidate, _decode(candidate))
+
+
 def _pictures(
     candidates: Sequence[Candidate], group: list[int]
 ) -> Iterator[tuple[int, Picture | InputError]]:

@@ -11,8 +11,8 @@ from g2vlm.inputs.photo import Rendition
 UNUSUAL_RATIO = 8.0
 """Longer side over the shorter one from which users are warned."""
 
-TINY_SIDE = 64
-"""Shorter side in pixels below which users are warned."""
+TINY_SHARE = 1 / 8
+"""Shorter side, as a share of the common width, below which users are warned."""
 
 _ORDINARY_RATIO = 0.75
 

@@ -9,11 +9,13 @@ import numpy as np
 from PIL import Image
 
 from g2vlm.errors import InputError
-from g2vlm.inputs.decode import IMAGE_SUFFIXES, Photo, decode_array, decode_file, decode_image, printable
+from g2vlm.inputs.decode import Photo, decode_array, decode_file, decode_image, printable
 from g2vlm.inputs.geometric import Fit, GeometricImages, canvas_size, prepare_geometric
+from g2vlm.inputs.listing import Candidate, PhotoItem, list_file, list_folder
+from g2vlm.inputs.notices import SkippedInputWarning
 from g2vlm.inputs.opencv import silent_opencv
-from g2vlm.inputs.photos import PhotoItem, SkippedInputWarning, natural_key
-from g2vlm.inputs.video import VIDEO_SUFFIXES, iterate_frames
+from g2vlm.inputs.reading import read_candidate
+from g2vlm.inputs.video import is_video, iterate_frames
 
 if TYPE_CHECKING:
     import cv2
@@ -43,10 +45,10 @@ def open_frames(source: FrameSource, *, rate_hz: float | None = None) -> Iterato
         raise InputError(f"Expected a video, folder, camera number or images, got {source!r}.")
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
-        if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        if is_video(path):
             return iterate_frames(path, rate_hz=rate_hz)
         _refuse_rate(rate_hz)
-        return _usable(_photo_files(path), printable(str(path)))
+        return _usable(_pictures_of(path), printable(str(path)))
     _refuse_rate(rate_hz)
     if isinstance(source, int):
         return _camera(source)
@@ -60,31 +62,34 @@ def _refuse_rate(rate_hz: float | None) -> None:
         raise InputError("Expected a frame rate only for a video file: leave it out for other sources.")
 
 
-def _photo_files(path: Path) -> list[Path]:
+def _pictures_of(path: Path) -> tuple[Candidate, ...]:
+    """Photos of a folder, or pictures of an animation, in order."""
     if path.is_file():
+        pictures = list_file(path).candidates
+        if len(pictures) > 1:
+            return pictures
         raise InputError(
-            f"Expected a video or a folder of photos, got the file {printable(str(path))}: its ending is not "
-            f"that of a video ({', '.join(sorted(VIDEO_SUFFIXES))})."
+            f"Expected a video or a folder of photos, got the file {printable(str(path))}, which "
+            "is no video or animation."
         )
     if not path.is_dir():
         raise InputError(f"No such video or folder: {printable(str(path))}. Check the path.")
-    files = [
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-    ]
-    if not files:
+    listing = list_folder(path)
+    if not listing.candidates:
         raise InputError(f"Expected photos in the folder {printable(str(path))}, found none.")
-    return sorted(files, key=natural_key)
+    for name in listing.beside:
+        text = f"Left out {name}: a mask, depth map or raw version beside a photo."
+        warnings.warn(text, SkippedInputWarning, stacklevel=3)
+    return listing.candidates
 
 
-def _usable(items: Iterable[PhotoItem | Photo], label: str) -> Iterator[Photo]:
+def _usable(items: Iterable[PhotoItem | Photo | Candidate], label: str) -> Iterator[Photo]:
     num_used = 0
     for place, item in enumerate(items):
         try:
             photo = _photo(item, place)
         except InputError as error:
-            name = printable(str(item)) if isinstance(item, str | Path) else f"image_{place}"
+            name = _name(item, place)
             warnings.warn(f"Left out {name}: {error}.", SkippedInputWarning, stacklevel=2)
             continue
         num_used += 1
@@ -93,10 +98,18 @@ def _usable(items: Iterable[PhotoItem | Photo], label: str) -> Iterator[Photo]:
         raise InputError(f"Expected at least one usable image in {label}, found none.")
 
 
-def _photo(item: PhotoItem | Photo, place: int) -> Photo:
+def _name(item: PhotoItem | Photo | Candidate, place: int) -> str:
+    if isinstance(item, Candidate):
+        return item.name
+    return printable(str(item)) if isinstance(item, str | Path) else f"image_{place}"
+
+
+def _photo(item: PhotoItem | Photo | Candidate, place: int) -> Photo:
     name = f"image_{place:06d}"
     if isinstance(item, Photo):
         return item
+    if isinstance(item, Candidate):
+        return read_candidate(item)
     if isinstance(item, str | Path):
         path = Path(item).expanduser()
         return Photo(decode_file(path), printable(path.name), path=path.absolute())
@@ -156,7 +169,7 @@ class FramePreparer:
             InputError: it is too flat.
         """
         if self._canvas is None:
-            size = canvas_size(first.image.size, width=self.width, patch=self.patch)
+            size = canvas_size(first.size, width=self.width, patch=self.patch)
             self._canvas = Image.new("RGB", size)
 
     def __call__(self, photos: list[Photo]) -> GeometricImages:
