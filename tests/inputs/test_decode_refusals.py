@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from g2vlm.errors import InputError
-from g2vlm.inputs import decode
 from g2vlm.inputs.decode import decode_array, decode_bytes, decode_file, decode_image
+from g2vlm.inputs.formats import limits, opening
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:
@@ -98,7 +98,7 @@ def test_huge_images_are_refused_before_decoding(size: tuple[int, int]) -> None:
 
 
 def test_limits_are_our_own_and_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "MAX_PIXELS", 1200)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 1200)
     assert decode_image(picture(40, 30)).size == (40, 30)
     assert "too large: 41x30" in reason(decode_image, picture(41, 30))
     assert "too large" in reason(decode_array, np.zeros((31, 40), np.uint8))
@@ -109,8 +109,8 @@ def test_limits_are_our_own_and_exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_huge_float_tiff_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite(str(tmp_path / "f.tiff"), np.zeros((48, 64, 3), np.float32))
-    monkeypatch.setattr(decode, "MAX_PIXELS", 64 * 48 - 1)
-    monkeypatch.setattr(decode, "decode_deep", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(limits, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(opening, "decode_deep", lambda _: pytest.fail("decoded"))
     assert "too large: 64x48" in reason(decode_file, tmp_path / "f.tiff")
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from g2vlm.errors import InputError
 from g2vlm.inputs.decode import decoding
-from g2vlm.inputs.kinds import RAW_SUFFIXES, FileKind, kind_of, read_head
+from g2vlm.inputs.formats.kinds import RAW_SUFFIXES, FileKind, kind_of, read_head
 
 _WORDS = (
     *(

@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from g2vlm.errors import InputError, MemoryLimitError
-from g2vlm.inputs.decode import check_size, is_out_of_memory, printable, why_no_file
-from g2vlm.inputs.kinds import read_head
-from g2vlm.inputs.opencv import silent_opencv
-from g2vlm.inputs.video_files import coded_size, is_cover_art, why_no_frames
+from g2vlm.inputs.decode import is_out_of_memory, printable, why_no_file
+from g2vlm.inputs.formats.kinds import read_head
+from g2vlm.inputs.formats.limits import check_size
+from g2vlm.inputs.formats.opencv import silent_opencv
+from g2vlm.inputs.formats.video_files import coded_size, is_cover_art, why_no_frames
 
 if TYPE_CHECKING:
     import cv2

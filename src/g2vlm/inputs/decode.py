@@ -5,7 +5,6 @@ gray and palette expanded, values of more than 8 bits scaled (not clipped) to 8 
 sRGB through the file's profile. A plain RGB file passes through unchanged.
 """
 
-import io
 import re
 import struct
 import zlib
@@ -18,27 +17,30 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from g2vlm.errors import InputError, MemoryLimitError, MissingExtraError
-from g2vlm.inputs.colours import Colours, range_to_bytes, to_colours, undeclared_range_to_bytes
-from g2vlm.inputs.containers import without_metadata
-from g2vlm.inputs.exif import ORIENTATION, Metadata, read_metadata
-from g2vlm.inputs.kinds import IMAGE_SUFFIXES, FileKind, kind_of
-from g2vlm.inputs.opencv import TIFF_MAGIC, decode_deep, tiff_size
+from g2vlm.inputs.formats.colours import (
+    Colours,
+    changes_colours,
+    range_to_bytes,
+    to_colours,
+)
+from g2vlm.inputs.formats.exif import Metadata
+from g2vlm.inputs.formats.kinds import IMAGE_SUFFIXES, FileKind, kind_of
+from g2vlm.inputs.formats.limits import MAX_PIXELS, check_size
+from g2vlm.inputs.formats.opening import metadata_of, open_image
+from g2vlm.inputs.formats.projections import unusual_projection
+from g2vlm.inputs.formats.quiet import quiet_decoders
+from g2vlm.inputs.formats.raw import develop, is_raw_tiff
 from g2vlm.inputs.photo import Photo
-from g2vlm.inputs.projections import unusual_projection
-from g2vlm.inputs.quiet import quiet_decoders
-from g2vlm.inputs.raw import develop, is_raw_tiff
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "MAX_ASPECT_RATIO",
-    "MAX_PIXELS",
     "Photo",
     "Picture",
-    "check_size",
     "decode_array",
     "decode_bytes",
     "decode_file",
     "decode_image",
+    "is_upright_rgb",
     "printable",
     "read_array",
     "read_bytes",
@@ -47,13 +49,7 @@ __all__ = [
     "why_no_file",
 ]
 
-MAX_PIXELS = 178_956_970
-"""Largest accepted area: Pillow's own limit against decompression bombs (0.5 GB of RGB)."""
-
-MAX_ASPECT_RATIO = 20.0
-"""Longest accepted side over the shorter one: beyond it a view would be less than two patches thin."""
-
-_HEIF_BRANDS = frozenset({b"hei", b"hev", b"mif", b"msf"})
+_PLAIN_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 
 # What Pillow's decoders are known to raise on damaged files, besides its own errors.
 _DECODER_ERRORS = (
@@ -80,7 +76,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SOMETHING_LARGE = 1 << 28
-_DEEP = 0x3F  # largest high byte of 16-bit values that use 14 bits or fewer
 
 
 @dataclass(frozen=True)
@@ -129,6 +124,23 @@ def read_file(path: Path) -> Picture:
         MemoryLimitError: The machine has too little memory to decode it.
     """
     return read_bytes(file_content(path), path.suffix)
+
+
+def is_upright_rgb(path: Path) -> bool:
+    """Whether a file is a JPEG or PNG, named so, that any reader sees exactly as `decode_file` gives it.
+
+    Args:
+        path: An image file that `decode_file` can read.
+
+    Raises:
+        InputError: The file cannot be used; the message is the reason.
+    """
+    with decoding():
+        stored, metadata = open_image(file_content(path))
+        named_so = path.suffix.lower() in _PLAIN_SUFFIXES.get(stored.format or "", ())
+        is_plain = stored.mode == "RGB" and "transparency" not in stored.info
+        is_upright = metadata.orientation == 1
+        return named_so and is_upright and is_plain and not changes_colours(metadata.icc, stored.mode)
 
 
 def file_content(path: Path) -> bytes:
@@ -281,105 +293,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     except MemoryError:
         return True
     return False
-
-
-def open_image(data: bytes) -> tuple[Image.Image, Metadata]:
-    """Open an image file, without decoding its pixels, and read its metadata apart.
-
-    Raises:
-        Many kinds of errors, as Pillow does.
-    """
-    pixels, metadata = without_metadata(data)
-    image = _open(pixels)
-    if metadata is None:
-        metadata = metadata_of(image)
-    return image, metadata
-
-
-def _open(data: bytes) -> Image.Image:
-    """Open an image with Pillow, with its HEIC plugin, or with OpenCV."""
-    try:
-        image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        if data[4:8] == b"ftyp" and data[8:11] in _HEIF_BRANDS:
-            register_heif()
-            return Image.open(io.BytesIO(data))
-        if data[:4] in TIFF_MAGIC:
-            return _open_deep(data)
-        raise
-    check_size(*image.size)
-    if (
-        image.format in ("PNG", "TIFF")
-        and image.mode in ("RGB", "RGBA")
-        and _uses_few_of_16_bits(image, data)
-    ):
-        return _open_deep(data)
-    return image
-
-
-def _uses_few_of_16_bits(image: Image.Image, data: bytes) -> bool:
-    """Whether colours of 10, 12 or 14 bits are stored in 16, of which Pillow keeps the upper 8."""
-    bits = data[24] if image.format == "PNG" else max(image.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
-    if bits != 16 or getattr(image, "n_frames", 1) > 1:
-        return False
-    return max(high for _, high in image.convert("RGB").getextrema()) <= _DEEP  # type: ignore[misc]
-
-
-def _open_deep(data: bytes) -> Image.Image:
-    """Decode what Pillow does not know or cuts short, such as floating RGB in TIFF."""
-    if data[:4] in TIFF_MAGIC:
-        check_size(*tiff_size(io.BytesIO(data)))
-    values = decode_deep(data)
-    return Image.fromarray(np.ascontiguousarray(undeclared_range_to_bytes(values)))
-
-
-def register_heif() -> None:
-    """Teach Pillow the HEIC photos of telephones.
-
-    Raises:
-        MissingExtraError: The plugin is not installed.
-    """
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise MissingExtraError("Reading HEIC photos", "heif") from error
-    pillow_heif.register_heif_opener()
-
-
-def check_size(width: int, height: int) -> None:
-    """Refuse impossible sizes before their pixels are decoded.
-
-    Args:
-        width: In pixels.
-        height: In pixels.
-
-    Raises:
-        InputError: No pixels, more than `MAX_PIXELS`, or sides beyond `MAX_ASPECT_RATIO`; the message is the
-            reason.
-    """
-    if width < 1 or height < 1:
-        raise InputError(f"no pixels: {width}x{height}")
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"too large: {width}x{height}, at most {MAX_PIXELS // 1_000_000} megapixels are read"
-        )
-    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise InputError(
-            f"too elongated: {width}x{height}, one side may be at most {MAX_ASPECT_RATIO:g} x the other"
-        )
-
-
-def metadata_of(image: Image.Image) -> Metadata:
-    """What an opened image says about itself, whatever it says."""
-    exif, xmp, icc = (image.info.get(key, b"") for key in ("exif", "xmp", "icc_profile"))
-    texts = [value if isinstance(value, bytes) else b"" for value in (exif, xmp, icc)]
-    metadata = read_metadata(*texts)
-    try:
-        orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # noqa: BLE001  Pillow raises anything on odd metadata; the pixels are fine
-        return metadata
-    usable = isinstance(orientation, int) and orientation in range(1, 9)
-    return Metadata(orientation, metadata.camera, metadata.xmp, metadata.icc) if usable else metadata
 
 
 def picture_of(image: Image.Image, metadata: Metadata) -> Picture:

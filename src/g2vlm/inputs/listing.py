@@ -13,7 +13,7 @@ from PIL import Image
 from g2vlm.errors import InputError
 from g2vlm.inputs.beside import left_beside
 from g2vlm.inputs.decode import printable
-from g2vlm.inputs.kinds import IMAGE_SUFFIXES, FileKind, kind_of, read_head
+from g2vlm.inputs.formats.kinds import IMAGE_SUFFIXES, FileKind, kind_of, read_head
 from g2vlm.inputs.pages import find_pages
 
 PhotoItem = str | Path | Image.Image | np.ndarray

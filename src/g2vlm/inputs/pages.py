@@ -14,18 +14,18 @@ from pathlib import Path
 from PIL import Image
 
 from g2vlm.errors import InputError
-from g2vlm.inputs.containers import jpeg_segments
 from g2vlm.inputs.decode import (
     Picture,
     decoding,
     file_content,
-    open_image,
     picture_of,
     read_bytes,
 )
-from g2vlm.inputs.exif import Metadata
-from g2vlm.inputs.kinds import FileKind, kind_of
-from g2vlm.inputs.raw import is_raw_tiff
+from g2vlm.inputs.formats.containers import jpeg_segments
+from g2vlm.inputs.formats.exif import Metadata
+from g2vlm.inputs.formats.kinds import FileKind, kind_of
+from g2vlm.inputs.formats.opening import open_image
+from g2vlm.inputs.formats.raw import is_raw_tiff
 
 _ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF")
 _SETS = ("TIFF", "HEIF")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from g2vlm.errors import InputError
 from g2vlm.inputs.decode import IMAGE_SUFFIXES, Photo, printable
+from g2vlm.inputs.formats.kinds import FileKind, kind_of, read_head
 from g2vlm.inputs.frame_choice import choose_frames
-from g2vlm.inputs.kinds import FileKind, kind_of, read_head
 from g2vlm.inputs.listing import (
     Candidate,
     Listing,

@@ -16,6 +16,8 @@ from PIL import Image
 from g2vlm.errors import InputError
 from g2vlm.inputs.capture import Capture, opened
 from g2vlm.inputs.decode import printable
+from g2vlm.inputs.formats.kinds import VIDEO_SUFFIXES, FileKind, kind_of, read_head
+from g2vlm.inputs.formats.video_files import spherical_projection
 from g2vlm.inputs.frame_choice import (
     MAX_FRAMES,
     TIME_TOLERANCE_S,
@@ -26,13 +28,11 @@ from g2vlm.inputs.frame_choice import (
     check_rate,
     choose_frames,
 )
-from g2vlm.inputs.kinds import VIDEO_SUFFIXES, FileKind, kind_of, read_head
 from g2vlm.inputs.notices import InputWarning
 from g2vlm.inputs.pages import read_pages
 from g2vlm.inputs.photo import Photo
 from g2vlm.inputs.reduction import Reduction
 from g2vlm.inputs.spread import evenly_spread
-from g2vlm.inputs.video_files import spherical_projection
 
 __all__ = [
     "MAX_FRAMES",
@@ -45,8 +45,8 @@ __all__ = [
     "evenly_spread",
     "is_video",
     "iterate_frames",
+    "iterate_numbered_frames",
     "read_frames",
-    "read_numbered_frames",
 ]
 
 _READABLE_SHARE = 0.9  # of the frames the container states; below it the reader is warned
@@ -129,27 +129,33 @@ def read_frames(
         return replace(frames, notices=_notices(capture))
 
 
-def read_numbered_frames(path: str | Path, indices: Sequence[int]) -> VideoFrames:
-    """Read the frames of the given numbers again, in one pass.
+def iterate_numbered_frames(path: str | Path, indices: Sequence[int]) -> Iterator[tuple[int, Photo]]:
+    """Read the frames of the given numbers again, in one pass and constant memory.
 
     Args:
         path: A video file, or an animation or other image file of several pictures.
-        indices: Numbers as in `VideoFrames.indices` or `Photo.frame_index`; frames that the file does not
-            have are left out.
+        indices: Numbers as in `VideoFrames.indices` or `Photo.frame_index`, in any order.
+
+    Yields:
+        Number and frame, in the order of the file; frames that it does not have are left out.
 
     Raises:
-        InputError: No such file, no frame that can be decoded, or too many numbers.
+        InputError: No such file, or no frame that can be decoded.
     """
-    path = Path(path)
-    if kind_of(read_head(path), path.suffix) is not FileKind.IMAGE:
-        return _read_numbered(path, indices, VideoOptions())[0]
-    photos, taken = [], []
-    for place, picture in read_pages(path, indices):
-        if not isinstance(picture, InputError):
-            name = f"{printable(path.stem)}_{place:06d}"
-            photos.append(Photo(picture.image, name, path=path.absolute(), frame_index=place))
-            taken.append(place)
-    return VideoFrames(tuple(photos), tuple(taken))
+    path, wanted = Path(path), frozenset(indices)
+    if kind_of(read_head(path), path.suffix) is FileKind.IMAGE:
+        for place, picture in read_pages(path, wanted):
+            if not isinstance(picture, InputError):
+                name = f"{printable(path.stem)}_{place:06d}"
+                yield place, Photo(picture.image, name, path=path.absolute(), frame_index=place)
+        return
+    with opened(path) as capture:
+        for index, time_s in capture.grabbed():
+            photo = _frame(capture, index, time_s) if index in wanted else None
+            if photo is not None:
+                yield index, photo
+            if index >= max(wanted, default=-1):
+                return
 
 
 def iterate_frames(path: str | Path, *, rate_hz: float | None = None) -> Iterator[Photo]:
@@ -225,10 +231,9 @@ def _read_numbered(
 
 def _read_again(path: Path, index: int) -> Image.Image:
     """One frame at full size, for the few who need it after it was reduced."""
-    photos = _read_numbered(path, [index], VideoOptions())[0].photos
-    if not photos:
-        raise InputError(f"Cannot read frame {index} of {printable(str(path))} again.")
-    return photos[0].image
+    for _, photo in iterate_numbered_frames(path, [index]):
+        return photo.image
+    raise InputError(f"Cannot read frame {index} of {printable(str(path))} again.")
 
 
 def _choose_by_rate(path: Path, rate_hz: float, options: VideoOptions) -> list[int]:

@@ -10,10 +10,10 @@ from PIL import Image
 
 from g2vlm.errors import InputError
 from g2vlm.inputs.decode import Photo, decode_array, decode_file, decode_image, printable
+from g2vlm.inputs.formats.opencv import silent_opencv
 from g2vlm.inputs.geometric import Fit, GeometricImages, canvas_size, prepare_geometric
 from g2vlm.inputs.listing import Candidate, PhotoItem, list_file, list_folder
 from g2vlm.inputs.notices import SkippedInputWarning
-from g2vlm.inputs.opencv import silent_opencv
 from g2vlm.inputs.reading import read_candidate
 from g2vlm.inputs.video import is_video, iterate_frames
 

@@ -117,6 +117,11 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def changes_colours(icc: bytes, mode: str) -> bool:
+    """Whether colours under a profile have to be converted to become sRGB."""
+    return bool(icc) and _transform(icc, mode) is not None
+
+
 @lru_cache(maxsize=16)
 def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """How to get from a profile to sRGB; none if that changes nothing, or the profile is of no use."""

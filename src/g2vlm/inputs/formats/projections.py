@@ -2,7 +2,7 @@
 
 import re
 
-from g2vlm.inputs.exif import Metadata
+from g2vlm.inputs.formats.exif import Metadata
 
 _PROJECTION = re.compile(rb"(?:GPano|GSpherical|Camera):ProjectionType(?:\s*=\s*[\"']|\s*>)\s*([A-Za-z]+)")
 _FISHEYE = re.compile(r"fish[ -]?eye|\bVR180\b", re.IGNORECASE)

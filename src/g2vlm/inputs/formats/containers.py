@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from g2vlm.inputs.exif import Metadata, read_metadata
+from g2vlm.inputs.formats.exif import Metadata, read_metadata
 
 _LARGEST_EXTRA = 16 << 20
 """Most bytes of one unpacked profile or text."""

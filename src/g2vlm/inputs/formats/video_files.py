@@ -5,8 +5,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from g2vlm.inputs.kinds import FileKind, kind_of, read_head
-from g2vlm.inputs.projections import projection_name
+from g2vlm.inputs.formats.kinds import FileKind, kind_of, read_head
+from g2vlm.inputs.formats.projections import projection_name
 
 _MOST_MOOV = 64 << 20
 _MP4_HEADS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")

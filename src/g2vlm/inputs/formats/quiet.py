@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_DECODERS = r"(PIL|pillow_heif|rawpy|g2vlm\.inputs\.(decode|pages|colours|containers|opencv))(\.|$)"
+_DECODERS = r"(PIL|pillow_heif|rawpy|g2vlm\.inputs\.(decode|pages|formats))(\.|$)"
 _LOCK = threading.Lock()
 _active = 0
 _added: list[object] = []
