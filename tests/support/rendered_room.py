@@ -17,11 +17,11 @@ WIDTH, HEIGHT, FACTOR = 84, 63, 3
 """Size of the network's image, and how many times the original is larger."""
 
 
-def rendered_room(folder: Path, views: int = 3, seed: int = 500_000, **changes) -> Scene:
-    """Perfect geometry at the network's size beside photos of three times the size, written to `folder`."""
+def rendered_room(folder: Path, views: int = 3, seed: int = 500_000, factor: int = FACTOR) -> Scene:
+    """Perfect geometry at the network's size beside photos of `factor` times the size, in `folder`."""
     small = render_sample(full_world(), seed, ViewShape(views, HEIGHT, WIDTH))
-    large = render_sample(full_world(), seed, ViewShape(views, HEIGHT * FACTOR, WIDTH * FACTOR))
-    size = (WIDTH * FACTOR, HEIGHT * FACTOR)
+    large = render_sample(full_world(), seed, ViewShape(views, HEIGHT * factor, WIDTH * factor))
+    size = (WIDTH * factor, HEIGHT * factor)
     affine = resize_affine(size, (WIDTH, HEIGHT)).numpy()
     points = unproject(small.depth, small.K)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def rendered_room(folder: Path, views: int = 3, seed: int = 500_000, **changes) 
             "T_model_original": affine,
             "source_path": str(path),
         }
-        found.append(View(**{**fields, **changes}))
+        found.append(View(**fields))
     return Scene(tuple(found), Scale(ScaleKind.METRIC, "the renderer"))
 
 
