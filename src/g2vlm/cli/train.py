@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 NAMES = (
-    "tiny-geometry, tiny-joint, tiny-sr, tiny-vg-ce, released-stage1, released-stage1-518, paper-stage1, "
-    "joint-2b, sr-2b, vg-ce-2b, lora-2b"
+    "tiny-geometry, photo-geometry, tiny-joint, tiny-sr, tiny-vg-ce, released-stage1, released-stage1-518, "
+    "paper-stage1, joint-2b, sr-2b, vg-ce-2b, lora-2b"
 )
 
 
@@ -64,6 +64,8 @@ class Options:
     """Continue a run although its recipe, data, first weights or versions have changed since it began."""
     store: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Keep rendered pictures of rooms that return here, so that they are rendered once."""
+    watch: Annotated[Path | None, tyro.conf.arg(metavar="FRAMES")] = None
+    """Real frames with depth and poses (folders with frames.json) to measure at every validation."""
     compile: bool = False
     """Compile the layers: slow to start, faster afterwards."""
     plan: bool = False
@@ -147,6 +149,7 @@ def _train(recipe: "Recipe", options: Options) -> int:
             save_minutes=options.save_minutes,
             override=options.override,
             store=options.store,
+            watch=options.watch,
             compiled=options.compile,
             processes=processes,
         )

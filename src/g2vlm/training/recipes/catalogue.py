@@ -29,10 +29,12 @@ from g2vlm.training.recipes.recipe import (
     SyntheticData,
 )
 from g2vlm.training.recipes.stages import Stage, from_scratch_groups, released_groups
-from g2vlm.training.recipes.tiny import g2vlm_tiny
+from g2vlm.training.recipes.tiny import g2vlm_small, g2vlm_tiny
 
 RELEASED_ASPECTS = (0.5, 0.66, 0.75, 1.0, 1.33)
 """Heights over widths, from wide to portrait."""
+PHOTO_ASPECTS = (0.67, 0.75, 1.0, 1.33)
+"""Heights over widths of photographs, landscape and portrait."""
 MANY_VIEWS = (2, 3, 4, 6, 8, 12, 16, 24)
 """Numbers of views between the 2 and 24 of the released training."""
 
@@ -60,6 +62,38 @@ def tiny_geometry() -> Recipe:
         optimisation=Optimisation(steps=7000, learning_rate=2e-3, kind=OptimizerKind.MUON, ema_decay=0.998),
         batching=Batching(tokens=1536, global_share=0.75),
         rhythm=Rhythm(log_every=20, validate_every=500, validation_batches=16, save_every=250),
+        matching=MatchingGuide(),
+        fast_heads=True,
+    )
+
+
+def photo_geometry() -> Recipe:
+    """The small model for photographs, from scratch: small pictures of simple rooms first, then larger ones.
+
+    The first thousand steps are those of `tiny-geometry`, where cameras are learned. Then places look like
+    photographs, taken by cameras with faults; pictures grow to 224 pixels and take any shape, and views to 8.
+    """
+    weights = GeometryLossWeights(normal=0.0)
+    photo = (World.PHOTO, World.PHOTO, World.PHOTO, World.FULL)
+    data = SyntheticData(
+        phases=(
+            Phase(1_500, (World.EASY, World.FULL), (2,), weights, 3, 4_000, (112,), (0.75,)),
+            Phase(6_000, photo, (2, 2, 4), weights, 3, 8_000, (112,), (0.75,)),
+            Phase(6_500, photo, (2, 3, 4), weights, 3, 6_000, (168,), PHOTO_ASPECTS),
+            Phase(1, photo, (1, 2, 3, 4, 4, 8), weights, 4, 5_000, (168, 224), PHOTO_ASPECTS),
+        ),
+        widths=(224,),
+        aspects=(0.75,),
+    )
+    return Recipe(
+        name="photo-geometry",
+        stage=Stage.GEOMETRY,
+        start=FromScratch(g2vlm_small()),
+        data=data,
+        trained=from_scratch_groups(Stage.GEOMETRY),
+        optimisation=Optimisation(steps=24_000, learning_rate=2e-3, kind=OptimizerKind.MUON, ema_decay=0.998),
+        batching=Batching(tokens=1536, global_share=0.75),
+        rhythm=Rhythm(log_every=20, validate_every=500, validation_batches=12, save_every=250),
         matching=MatchingGuide(),
         fast_heads=True,
     )
@@ -213,6 +247,7 @@ def lora_2b() -> Recipe:
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "tiny-geometry": tiny_geometry,
+    "photo-geometry": photo_geometry,
     "tiny-joint": tiny_joint,
     "tiny-sr": tiny_sr,
     "tiny-vg-ce": tiny_geometry_and_language,

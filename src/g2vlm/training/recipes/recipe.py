@@ -49,6 +49,12 @@ class Phase:
     """The geometry loss looks at every so many pixels of every so many rows: cheaper at first."""
     num_rooms: int | None = None
     """Distinct rooms of this stretch, where other than those of the whole recipe."""
+    widths: tuple[int, ...] | None = None
+    """Picture widths of this stretch, where other than those of the whole recipe."""
+    aspects: tuple[float, ...] | None = None
+    """Heights over widths of this stretch, where other than those of the whole recipe."""
+    tokens: int | None = None
+    """Budget of image tokens of this stretch, where other than that of the whole recipe."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The small network that ships with the package: its sizes and its tokenizer."""
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,6 +63,13 @@ def g2vlm_tiny() -> G2VLMConfig:
         heads=HeadsConfig(num_blocks=1, num_heads=3, mlp_width=512, point_width=192, camera_width=192),
         image_width=112,
     )
+
+
+def g2vlm_small() -> G2VLMConfig:
+    """About eleven million parameters: photos of 224 pixels width, of any shape."""
+    base = g2vlm_tiny()
+    encoder = dataclasses.replace(base.geometric_encoder, num_layers=5, position_grid=16)
+    return dataclasses.replace(base, geometric_encoder=encoder, image_width=224)
 
 
 def tiny_lines(num_rooms: int = 120) -> list[str]:

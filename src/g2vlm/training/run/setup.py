@@ -89,12 +89,15 @@ def training_batches(recipe: Recipe, start: Start, store: Path | None) -> BatchS
 def validation_batches(recipe: Recipe, start: Start, store: Path | None) -> BatchSource | None:
     """Batches of held-out rooms, whatever the phase of the curriculum; None for a user's own file.
 
-    Rooms of the full world, unchanged pictures, the prompt of inference. Four views of each; where questions
+    Rooms of the full world, photographic ones too where a phase has them, unchanged pictures, the prompt of
+    inference. Four views of each; where questions
     are asked, one and two as well, since each number of views has questions of its own.
     """
     if not isinstance(recipe.data, SyntheticData):
         return None
-    phase = Phase(1, (World.FULL,), (1, 2, 4) if recipe.stage.has_language else (4,))
+    worlds = {world for phase in recipe.data.phases for world in phase.worlds}
+    photographic = (World.PHOTO,) if World.PHOTO in worlds else ()
+    phase = Phase(1, (World.FULL, *photographic), (1, 2, 4) if recipe.stage.has_language else (4,))
     data = dataclasses.replace(
         recipe.data,
         phases=(phase,),
@@ -124,6 +127,7 @@ def require_fitting_data(recipe: Recipe, network: G2VLM, processes: int) -> None
     if not isinstance(recipe.data, SyntheticData):
         return
     patch = network.config.geometric_encoder.patch_size
-    wrong = [width for width in recipe.data.widths if width % patch]
+    stretches = [phase.widths or () for phase in recipe.data.phases]
+    wrong = [width for widths in (recipe.data.widths, *stretches) for width in widths if width % patch]
     if wrong:
         raise InputError(f"Expected picture widths in multiples of the patch size {patch}, got {wrong}.")

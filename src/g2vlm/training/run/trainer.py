@@ -39,6 +39,7 @@ from g2vlm.training.run.states import (
     whole_states,
 )
 from g2vlm.training.run.validation import validate
+from g2vlm.training.run.watch import WatchedFrames
 from g2vlm.training.sources.batches import TrainingBatch
 
 MODEL_FOLDER = "model"
@@ -77,6 +78,8 @@ class Runtime:
     """Continue a run although the recipe, its data, its first weights or versions have changed."""
     store: Path | None = None
     """Where pictures of rooms that return are kept, shared between runs."""
+    watch: Path | None = None
+    """Real frames to measure at every validation, never learned from; see `run/watch.py`."""
     export_dtype: torch.dtype = torch.bfloat16
     """Number format of the exported model."""
     compiled: bool = False
@@ -148,6 +151,8 @@ class Trainer:
         self.learner = Learner(recipe, start, runtime.device, processes, compiled=runtime.compiled)
         self.progress = TrainingProgress(0, 0.0)
         self._validation: list[TrainingBatch] | None = None
+        watch = runtime.watch
+        self._watched = None if watch is None or not processes.is_first else WatchedFrames(watch, start)
         self._stop = False
         self._saved_at = time.monotonic()
 
@@ -301,11 +306,14 @@ class Trainer:
             source = validation_batches(self.recipe, self.learner.start, self.runtime.store)
             count = 0 if source is None else self.recipe.rhythm.validation_batches
             self._validation = [] if source is None else [source[i] for i in range(count)]
-        if not self._validation:
-            return {}
+        network, figures = self.learner.network, {}
         with self.learner.averaged():
-            on_device = (batch.to(self.runtime.device) for batch in self._validation)
-            return validate(self.learner.network, on_device, self._autocast())
+            if self._validation:
+                on_device = (batch.to(self.runtime.device) for batch in self._validation)
+                figures = validate(network, on_device, self._autocast())
+            if self._watched is not None:
+                figures |= self._watched.figures(network, self._autocast())
+        return figures
 
     def save(self) -> Path:
         """Write the training state."""

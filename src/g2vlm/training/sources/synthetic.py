@@ -113,9 +113,10 @@ class SyntheticSource:
         phase = data.phase_at(index // recipe.batching.accumulate)
         views = int(rng.choice(phase.views))
         patch = self.builder.config.geometric_encoder.patch_size
-        width = int(rng.choice(data.widths))
-        height = max(1, round(width * float(rng.choice(data.aspects)) / patch)) * patch
-        size = max(1, recipe.batching.tokens // (views * (height // patch) * (width // patch)))
+        width = int(rng.choice(phase.widths or data.widths))
+        height = max(1, round(width * float(rng.choice(phase.aspects or data.aspects)) / patch)) * patch
+        tokens = phase.tokens or recipe.batching.tokens
+        size = max(1, tokens // (views * (height // patch) * (width // patch)))
         num_rooms = phase.num_rooms or data.num_rooms
         rendered = views if num_rooms is None else max(views, data.rendered_views)
         one_block = rng.random() < recipe.batching.global_share

@@ -1,0 +1,74 @@
+"""Real frames that are measured while training runs."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_runs import small_recipe, small_trainer
+
+from g2vlm.errors import InputError
+from g2vlm.model.network import G2VLM
+from g2vlm.training.run.watch import WatchedFrames
+
+
+def _write_set(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    frames = {}
+    for k in range(2):
+        Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+        depth = np.full((30, 40), 2000, dtype=np.uint16)
+        depth[0, 0] = 65535
+        Image.fromarray(depth).save(folder / f"{k}_depth.png")
+        pose = np.eye(4)
+        pose[0, 3] = 0.5 * k
+        frames[str(k)] = {
+            "image": f"{k}.png",
+            "depth": f"{k}_depth.png",
+            "depth_unit_m": 0.001,
+            "K": [[80.0, 0, 39.5], [0, 80.0, 29.5], [0, 0, 1]],
+            "T_world_camera": pose.tolist(),
+        }
+    (folder / "frames.json").write_text(json.dumps({"frames": frames, "groups": [["0", "1"]]}))
+
+
+def test_a_perfect_prediction_has_perfect_figures(training_checkpoint, tmp_path, monkeypatch):
+    _write_set(tmp_path / "frames" / "desk")
+    trainer = small_trainer(small_recipe(training_checkpoint), tmp_path / "run")
+    watched = WatchedFrames(tmp_path / "frames", trainer.learner.start)
+    group = watched.sets["desk"][0]
+    height, width = group.depth_m.shape[1:]
+    assert width == trainer.learner.network.config.image_width
+    v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    x, y = (u - (width - 1) / 2) / width, (v - (height - 1) / 2) / width
+    points = 3.0 * torch.stack([x, y, torch.ones(height, width)], dim=-1).expand(1, 2, height, width, 3)
+    found = SimpleNamespace(points_camera=points, T_world_camera=group.T_world_camera.clone()[None])
+    monkeypatch.setattr(G2VLM, "forward", lambda *_: SimpleNamespace(geometry=found))
+    autocast = torch.autocast("cpu", enabled=False)
+    figures = watched.figures(trainer.learner.network, autocast)
+    assert figures["desk_abs_rel"] < 1e-5
+    assert figures["desk_auc30"] > 0.95
+    assert figures["desk_focal_error"] < 0.02
+    trainer.close()
+
+
+def test_validation_reports_the_frames(training_checkpoint, tmp_path):
+    _write_set(tmp_path / "frames")
+    trainer = small_trainer(small_recipe(training_checkpoint), tmp_path / "run", watch=tmp_path / "frames")
+    figures = trainer.validate()
+    trainer.close()
+    assert {"frames_abs_rel", "frames_auc30", "frames_focal_error"} <= set(figures)
+
+
+def test_folders_without_frames_are_refused(training_checkpoint, tmp_path):
+    trainer = small_trainer(small_recipe(training_checkpoint), tmp_path / "run")
+    with pytest.raises(InputError, match=r"frames\.json"):
+        WatchedFrames(tmp_path, trainer.learner.start)
+    (tmp_path / "frames.json").write_text('{"frames": {}, "groups": [["a"]]}')
+    with pytest.raises(InputError, match="groups"):
+        WatchedFrames(tmp_path, trainer.learner.start)
+    trainer.close()
