@@ -103,6 +103,9 @@ def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_decoding(cuda, True, full) is Decoding.GRAPH
     with pytest.raises(DeviceError, match=r"Expected a CPU or a CUDA GPU .* got mps"):
         choose_decoding(mps, True, full)
+    for smaller in (int8, Quantization.INT4):
+        with pytest.raises(DeviceError, match=f"full weights on a GPU, got {smaller.value}: without kernels"):
+            choose_decoding(cuda, None, smaller)
     for fast in (True, False):
         monkeypatch.setattr(decoders, "has_fast_integers", lambda fast=fast: fast)
         assert choose_decoding(cpu, None, full) is choose_decoding(cpu, True, int8) is Decoding.NATIVE

@@ -5,7 +5,18 @@ import torch
 from torch.nn import functional as F
 
 from g2vlm.model import layers
-from g2vlm.model.layers import MLP, GatedMLP, LayerNorm, LayerScale, RMSNorm, per_token_chunks, quick_gelu
+from g2vlm.model.layers import (
+    LARGER_ON_GPU,
+    MLP,
+    TOKENS_PER_CHUNK,
+    GatedMLP,
+    LayerNorm,
+    LayerScale,
+    RMSNorm,
+    chunk_factor,
+    per_token_chunks,
+    quick_gelu,
+)
 
 
 @pytest.mark.parametrize("shape", [(11, 4), (2, 6, 4), (1, 3, 4, 4)])
@@ -94,3 +105,14 @@ def test_mlp_uses_exact_gelu_unless_asked_for_the_quick_one() -> None:
 def test_layer_scale_multiplies_channels() -> None:
     scale = LayerScale(3, 0.25)
     assert torch.equal(scale(torch.ones(2, 3)), torch.full((2, 3), 0.25))
+
+
+def test_a_gpu_takes_more_at_a_time() -> None:
+    sizes: dict[str, list[int]] = {}
+    for device in ("cpu", "meta"):
+        seen = sizes.setdefault(device, [])
+        x = torch.zeros(3 * TOKENS_PER_CHUNK, 2, device=device)
+        with torch.no_grad():
+            per_token_chunks(lambda part, seen=seen: (seen.append(len(part)), part)[1], x)
+    assert sizes == {"cpu": [TOKENS_PER_CHUNK] * 3, "meta": [3 * TOKENS_PER_CHUNK]}
+    assert (chunk_factor(torch.device("cpu")), chunk_factor(torch.device("cuda"))) == (1, LARGER_ON_GPU)

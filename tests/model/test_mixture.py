@@ -328,3 +328,19 @@ def test_hidden_tokens_and_a_cache_do_not_go_together(mixture: Mixture) -> None:
     layout = Layout(blocks, torch.zeros(3, 4).long(), torch.zeros(3, 0).long())
     with pytest.raises(ValueError, match="without a cache"):
         mixture(Streams(normal(4), normal(0)), layout, KeyValueCache(CacheShape.of(CONFIG), 9))
+
+
+def test_joined_weights_of_heads_are_kept_until_they_change() -> None:
+    expert = fill_randomly(Mixture(CONFIG)).layers[0].semantic.requires_grad_(True)
+    with torch.no_grad():
+        assert expert._head_weights() is not expert._head_weights(), "they are being learnt"
+        expert.requires_grad_(False)
+        kept = expert._head_weights()
+        assert expert._head_weights() is kept
+        expert.query_norm.weight.mul_(2)
+        changed = expert._head_weights()
+        torch.testing.assert_close(changed[: CONFIG.num_heads], 2 * kept[: CONFIG.num_heads])
+        expert.to(torch.bfloat16)
+        rounded = expert._head_weights()
+        assert rounded.dtype == torch.float32
+        assert torch.equal(rounded, changed.bfloat16().float())

@@ -62,12 +62,17 @@ def reprojection_agreement(
     neighbours, overlap = overlapping_views(points_world, T_world_camera, K, valid, max_neighbours)
     projections = _projections(T_camera_world, K)
 
+    # Read once: on a GPU every look at a number waits for all that was queued.
+    consulted = [
+        [other for other, share in zip(others, shares, strict=True) if share > 0]
+        for others, shares in zip(neighbours.tolist(), overlap.tolist(), strict=True)
+    ]
     confidence = torch.empty_like(depth)
     for view in range(views):
         points = torch.where(valid[view].flatten(), points_world[view].reshape(-1, 3).T, 0.0).contiguous()
         agreed = torch.full_like(points[0], 0.5)
         weight = torch.ones_like(agreed)
-        for other in neighbours[view][overlap[view] > 0].tolist():
+        for other in consulted[view]:
             score, trust = _judge(points, projections[other], depth[other], tolerance)
             agreed += score * trust
             weight += trust

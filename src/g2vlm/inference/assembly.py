@@ -35,20 +35,25 @@ def assemble_scene(
         scale: unit of the scene.
         allocate: makes room for dense results.
     """
-    points = prediction.points_camera[0].float().cpu()
-    poses = prediction.T_world_camera[0].float().cpu()
-    valid = images.valid & torch.stack([view.isfinite().all(dim=-1) for view in points])
+    # Cameras and agreement are computed where the points are; only results leave a GPU.
+    points, poses = prediction.points_camera[0].float(), prediction.T_world_camera[0].float()
+    device = points.device
+    finite = torch.stack([view.isfinite().all(dim=-1) for view in points])
+    valid = images.valid.to(device) & finite
     intrinsics = torch.stack(
         [recover_intrinsics(view, mask.float()) for view, mask in zip(points, valid, strict=True)]
     )
     confidence = allocate(tuple(valid.shape), torch.float32)
     if prediction.confidence_logits is not None:
-        torch.mul(prediction.confidence_logits[0].float().cpu().sigmoid(), valid, out=confidence)
+        logits = prediction.confidence_logits[0].float().cpu()
+        torch.mul(logits.sigmoid(), valid.cpu(), out=confidence)
     else:
-        world = allocate(tuple(points.shape), torch.float32)
+        on_cpu = device.type == "cpu"
+        world = allocate(tuple(points.shape), torch.float32) if on_cpu else torch.empty_like(points)
         for i, view in enumerate(points):
             world[i] = transform_points(poses[i], view)
         confidence.copy_(reprojection_agreement(world, poses, intrinsics, valid))
+    points, poses, intrinsics, valid = (kind.cpu() for kind in (points, poses, intrinsics, valid))
     colours = allocate(tuple(points.shape), torch.uint8)
     for i, pixels in enumerate(images.pixels):
         colours[i] = (pixels.permute(1, 2, 0) * 255).round()

@@ -197,9 +197,16 @@ def choose_decoding(placement: Placement, compiled: bool | None, quantization: Q
         quantization: of the language side.
 
     Raises:
-        DeviceError: compiled passes or packed weights were asked for and are not possible here.
+        DeviceError: compiled passes or packed weights were asked for and are not possible here, or fewer bits
+            on a GPU.
     """
     device = placement.device
+    if device.type == "cuda" and quantization in (Quantization.INT8, Quantization.INT4):
+        raise DeviceError(
+            f"Expected full weights on a GPU, got {quantization.value}: without kernels of its own it is "
+            "widened for every product, which is slower than bfloat16. Leave the quantization out; "
+            "compiled=True makes answers faster."
+        )
     if quantization is Quantization.PACKED:
         _check_packing(placement, compiled)
     if compiled is False or (compiled is None and device.type != "cpu"):

@@ -8,6 +8,7 @@ from g2vlm.inputs.photos import PhotoSet
 from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
 from g2vlm.model.cache import KeyValueCache
 from g2vlm.model.config import ViewAttention
+from g2vlm.model.layers import chunk_factor
 from g2vlm.model.network import G2VLM, SEMANTIC_VIEWS_PER_CHUNK, GeometryPrediction, Wants
 
 
@@ -43,8 +44,9 @@ class PhotoReader:
         Each sees the ones before it only, so that passes of a few views compute what one of all would, in
         memory that does not grow with their number.
         """
-        for start in range(0, len(photos.photos), SEMANTIC_VIEWS_PER_CHUNK):
-            chosen = photos.photos[start : start + SEMANTIC_VIEWS_PER_CHUNK]
+        step = SEMANTIC_VIEWS_PER_CHUNK * chunk_factor(self.network.device)
+        for start in range(0, len(photos.photos), step):
+            chosen = photos.photos[start : start + step]
             prompt = self.prompts.semantic_views(prepare_semantic(chosen, self.preparation), position)
             self.network(prompt.inputs, Wants(), cache)
             position = prompt.next_position

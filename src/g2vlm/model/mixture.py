@@ -21,6 +21,7 @@ from g2vlm.model.layers import (
     Linear,
     RMSNorm,
     accumulate,
+    chunk_factor,
     per_token_chunks,
 )
 from g2vlm.model.layout import BlockPlacement, Layout, Streams
@@ -71,15 +72,17 @@ class ExpertLayer(nn.Module):
         self.mlp = GatedMLP(width, config.mlp_width)
         self.attention_scale = LayerScale(width, GEOMETRIC_SCALE_INIT) if scaled else None
         self.mlp_scale = LayerScale(width, GEOMETRIC_SCALE_INIT) if scaled else None
+        self._kept_weights: tuple[tuple[object, ...], Tensor] | None = None
 
     def project(self, x: Float[Tensor, "batch tokens channels"], rotation: Rotation) -> Projections:
         """Normalise, project to queries, keys and values, normalise heads, rotate."""
-        if torch.is_grad_enabled() or x.shape[1] <= TOKENS_PER_CHUNK:
+        step = TOKENS_PER_CHUNK * chunk_factor(x.device)
+        if torch.is_grad_enabled() or x.shape[1] <= step:
             return self._project(x, rotation)
         # Norm and rotation widen everything to float32: some tokens at a time keeps that small.
         whole: Projections | None = None
-        for start in range(0, x.shape[1], TOKENS_PER_CHUNK):
-            tokens = slice(start, start + TOKENS_PER_CHUNK)
+        for start in range(0, x.shape[1], step):
+            tokens = slice(start, start + step)
             part = self._project(x[:, tokens], rotation[tokens])
             whole = part.empty(x.shape[1]) if whole is None else whole
             whole.write(tokens, part)
@@ -96,8 +99,22 @@ class ExpertLayer(nn.Module):
         return Projections(queries, keys, values)
 
     def _head_weights(self) -> Float[Tensor, "heads 1 channels"]:
-        """Norm weights of the query heads, then of the key heads, float32."""
-        query, key = self.query_norm.weight.float(), self.key_norm.weight.float()
+        """Norm weights of the query heads, then of the key heads, float32; kept while nobody learns them.
+
+        Joining them for every token takes a GPU five small kernels a layer.
+        """
+        query, key = self.query_norm.weight, self.key_norm.weight
+        changing = torch.is_grad_enabled() or query.requires_grad or key.requires_grad
+        if changing or query.is_inference() or torch.compiler.is_compiling():
+            return self._joined_weights(query, key)
+        state = tuple((id(one), one._version, one.dtype, one.device) for one in (query, key))
+        kept = self._kept_weights
+        if kept is None or kept[0] != state:
+            self._kept_weights = kept = state, self._joined_weights(query, key)
+        return kept[1]
+
+    def _joined_weights(self, query: Tensor, key: Tensor) -> Float[Tensor, "heads 1 channels"]:
+        query, key = query.float(), key.float()
         return torch.cat([query.expand(self.num_heads, 1, -1), key.expand(self.num_kv_heads, 1, -1)])
 
     def finish(

@@ -13,7 +13,7 @@ from g2vlm.model.cache import LayerMemory, Memory
 from g2vlm.model.config import EncoderWindows, G2VLMConfig, Part
 from g2vlm.model.geometric_encoder import GeometricEncoder
 from g2vlm.model.heads import CameraHead, Decoder, DensePrediction, points_from_prediction
-from g2vlm.model.layers import Linear
+from g2vlm.model.layers import Linear, chunk_factor
 from g2vlm.model.layout import Layout, Streams
 from g2vlm.model.mixture import Mixture
 from g2vlm.model.rotary import Rotation
@@ -247,7 +247,8 @@ class G2VLM(nn.Module):
         """Semantic tokens of all views, one view after the other."""
         encoder = self._need(Part.SEMANTIC_ENCODER)
         flat = images.patches.flatten(0, 1)
-        step = flat.shape[0] if torch.is_grad_enabled() else SEMANTIC_VIEWS_PER_CHUNK
+        few = SEMANTIC_VIEWS_PER_CHUNK * chunk_factor(flat.device)
+        step = flat.shape[0] if torch.is_grad_enabled() else few
         tokens = [encoder(part, images.rows, images.columns) for part in flat.split(max(step, 1))]
         return torch.cat(tokens).unflatten(0, images.patches.shape[:2]).flatten(1, 2)
 
@@ -288,7 +289,7 @@ class G2VLM(nn.Module):
         patch = self.config.geometric_encoder.patch_size
         rows, columns = height // patch, width // patch
         per_view = hidden.unflatten(1, (views, rows * columns))
-        chunks = list(self._head_chunks(batch, views, rows * columns))
+        chunks = list(_head_chunks(batch, views, rows * columns, hidden.device))
         gathered: dict[str, Tensor] = {}
         with torch.autocast("cpu" if hidden.is_meta else hidden.device.type, enabled=False):
             for chunk in chunks:
@@ -298,11 +299,6 @@ class G2VLM(nn.Module):
                     return part
                 _gather(part, chunk, views, gathered, wants.allocate)
         return GeometryPrediction(**gathered)
-
-    def _head_chunks(self, batch: int, views: int, patches: int) -> Iterator[slice]:
-        step = views if torch.is_grad_enabled() else max(1, HEAD_TOKENS_PER_CHUNK // (batch * patches))
-        for start in range(0, views, step):
-            yield slice(start, start + step)
 
     def _decode_views(
         self,
@@ -321,6 +317,13 @@ class G2VLM(nn.Module):
         if self.confidence_head is not None:
             confidence = self.confidence_head(flat, *grid).unflatten(0, shape)[..., 0]
         return GeometryPrediction(points_from_prediction(raw), poses, points_global, confidence)
+
+
+def _head_chunks(batch: int, views: int, patches: int, device: torch.device) -> Iterator[slice]:
+    most = HEAD_TOKENS_PER_CHUNK * chunk_factor(device) // (batch * patches)
+    step = views if torch.is_grad_enabled() else max(1, most)
+    for start in range(0, views, step):
+        yield slice(start, start + step)
 
 
 def _picked(
