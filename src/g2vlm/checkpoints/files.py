@@ -111,6 +111,27 @@ def _from_released(
     return G2VLMConfig(geometric, semantic, mixture, decoders)
 
 
+def config_of_towers(qwen: dict[str, Any], dino: dict[str, Any]) -> G2VLMConfig:
+    """The network whose towers have the sizes of public ones.
+
+    Args:
+        qwen: `config.json` of a Qwen2-VL folder: flat as published, or with `text_config` as saved today.
+        dino: `config.json` of a folder of DINOv2 with registers.
+
+    Raises:
+        CheckpointError: an entry is missing, or the sizes do not fit together.
+    """
+    text = {**qwen, **qwen.get("text_config", {})}
+    text |= text.get("rope_parameters") or {}
+    try:
+        return _from_released(text, qwen["vision_config"], dino, has_confidence=False)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(
+            "Expected the sizes of Qwen2-VL and of DINOv2 with registers, but their config.json do not fit a "
+            f"g2vlm network ({error!r}): use the published folders."
+        ) from error
+
+
 def _from_own(content: dict[str, Any], path: Path) -> G2VLMConfig:
     version = content.pop("format_version", None)
     if version != FORMAT_VERSION:

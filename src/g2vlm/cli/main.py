@@ -40,6 +40,7 @@ COMMANDS = {
     "info": Command("g2vlm.cli.info", "say what a checkpoint holds: parts, sizes, missing and extra keys"),
     "eval": Command("g2vlm.cli.eval", "measure a checkpoint on a benchmark, or put results side by side"),
     "demo": Command("g2vlm.cli.demo", "the whole way on the example images, with this installation alone"),
+    "assemble": Command("g2vlm.cli.assemble", "put public towers into a checkpoint to train from"),
     "train": Command("g2vlm.cli.train", "train or fine-tune a model by a recipe"),
     "bench": Command("g2vlm.cli.bench", "measure speed and memory beside the machine's own limits"),
     "doctor": Command("g2vlm.cli.doctor", "check this machine and installation"),

@@ -62,11 +62,12 @@ def initialise_(network: G2VLM, choices: Initialisation = Initialisation()) -> G
     """
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            parameter.copy_(_start(name, tuple(parameter.shape), choices, network))
+            parameter.copy_(starting_weight(name, tuple(parameter.shape), choices, network))
     return network
 
 
-def _start(name: str, shape: tuple[int, ...], choices: Initialisation, network: G2VLM) -> Tensor:
+def starting_weight(name: str, shape: tuple[int, ...], choices: Initialisation, network: G2VLM) -> Tensor:
+    """What one weight of a network starts from; the network's own numbers are not read."""
     leaf = name.rpartition(".")[2]
     if leaf == "gamma":
         inside_mixture = name.startswith("mixture.")

@@ -20,6 +20,7 @@ from g2vlm.training.recipes.recipe import FromCheckpoint, FromScratch, Phase, Re
 from g2vlm.training.recipes.tiny import tiny_lines, train_tokenizer, write_preparation
 from g2vlm.training.run.distributed import one_process_first
 from g2vlm.training.run.states import newest_state
+from g2vlm.training.run.towers import require_trained_towers
 from g2vlm.training.sources.augmentation import Augmentation
 from g2vlm.training.sources.batches import BatchSource
 from g2vlm.training.sources.sequences import SequenceBuilder
@@ -58,7 +59,9 @@ def prepare_start(recipe: Recipe, run: Path) -> Start:
 
     Raises:
         CheckpointError: the checkpoint is missing or does not fit.
+        InputError: a frozen tower would be random.
     """
+    require_trained_towers(recipe)
     if isinstance(recipe.start, FromScratch):
         config = recipe.start.config
         folder = run / "tokenizer"
