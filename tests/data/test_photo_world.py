@@ -200,3 +200,23 @@ def test_stored_pictures_keep_what_is_valid(tmp_path: Path) -> None:
     assert torch.equal(first.valid, again.valid)
     assert torch.equal(first.images, again.images)
     assert first.valid.dtype == torch.bool
+
+
+def test_meshes_are_not_mirrored(folder: Path) -> None:
+    library = open_library(folder)
+    room = make_photo_room(3, CONFIG, library)
+    crates = [thing for thing in room.objects if thing.noun in ("crate", "cabinet", "mug")]
+    turned = 0
+    for thing in crates:
+        corners = room.corners[room.owner == thing.instance]
+        normals = room.normals[room.owner == thing.instance]
+        if len(corners) != 12:
+            continue
+        # Seen from outside, the corners of the stand-in crate run the same way round as in its own frame.
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        own, own_normals = library.mesh(library.meshes[0]).corners, library.mesh(library.meshes[0]).normals
+        expected = np.cross(own[:, 1] - own[:, 0], own[:, 2] - own[:, 0])
+        same = np.sign((cross * normals[:, 0]).sum(-1)) == np.sign((expected * own_normals[:, 0]).sum(-1))
+        assert same.all()
+        turned += 1
+    assert turned

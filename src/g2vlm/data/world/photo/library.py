@@ -122,7 +122,8 @@ def open_library(folder: Path) -> Library:
         )
 
     def mapped(name: str) -> ndarray:
-        return np.load(folder / f"{name}.npy", mmap_mode="r")
+        # Plain arrays over the mapped memory: the class of mapped arrays makes every slice slow.
+        return np.load(folder / f"{name}.npy", mmap_mode="r").view(ndarray)
 
     meshes = [MeshEntry(**(row | {"size_m": tuple(row["size_m"])})) for row in index["meshes"]]
     return Library(

@@ -171,18 +171,19 @@ class PhotoBuilder(RoomBuilder):
         instance = self._record(entry.noun, entry.colour, place, blueprint, spot)
         mesh = self.library.mesh(entry)
         shift = np.array([0.0, *((-lift, size[2] / 2) if place is Support.HUNG else (0.0, 0.0))])
-        corners = mesh.corners * scale + shift
+        # Frames of things are left-handed seen from the world (y is turned down): meshes would be mirrored.
+        mirror = np.array([-1.0, 1.0, 1.0])
+        corners, normals = mesh.corners * (scale * mirror) + shift, mesh.normals * mirror
         look = np.concatenate([mesh.faces[:, 1:5], np.zeros((entry.count, 1))], axis=1)
         look[:, :3] *= self.wardrobe.shade()
         texture = self.wardrobe.reclad(
             mesh.faces[:, 0].astype(np.int64), look, self.library.plain_groups(entry)
         )
-        uv = np.where(
-            (texture == mesh.faces[:, 0])[:, None, None],
-            mesh.uv,
-            box_coordinates(corners, mesh.normals) * draws.uniform((0.7, 1.6)),
-        )
-        placed = (self._placed(corners, spot), uv, self._turned_normals(mesh.normals, spot))
+        uv, changed = mesh.uv, np.flatnonzero(texture != mesh.faces[:, 0])
+        if len(changed):
+            uv = uv.copy()
+            uv[changed] = box_coordinates(corners[changed], normals[changed]) * draws.uniform((0.7, 1.6))
+        placed = (self._placed(corners, spot), uv, self._turned_normals(normals, spot))
         self.triangles.add_rows(placed, texture, look, instance)
 
     def _commit(self, noun: str, place: Support, blueprint: Blueprint, spot: Spot) -> None:
@@ -198,7 +199,7 @@ class PhotoBuilder(RoomBuilder):
             pane = noun == "window" and part.finish is Finish.GLOW
             if noun == "poster" and part.finish is Finish.PICTURE:
                 # Pictures are shown once over the whole front.
-                uv = (corners[..., :2] / np.asarray(part.half[:2]) * [0.5, -0.5] + 0.5) * 0.98
+                uv = (corners[..., :2] / np.asarray(part.half[:2]) * [-0.5, -0.5] + 0.5) * 0.98
             placed = (self._placed(corners, spot), uv, self._turned_normals(normals, spot))
             self.triangles.add(placed, paint, instance, pane=pane, shadow=place is not Support.HUNG)
         if noun == "window":
