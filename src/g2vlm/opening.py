@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from g2vlm.model.config import ViewAttention
+from g2vlm.model.precision import allow_tf32, choose_placement
 from g2vlm.model.quantization import Quantization
 from g2vlm.pipeline import Model, Progress
 
@@ -15,6 +16,7 @@ def load(
     view_attention: ViewAttention | str | None = None,
     quantization: Quantization | str = Quantization.NONE,
     compiled: bool | None = None,
+    tf32: bool = False,
     download: bool = False,
     on_progress: Progress | None = None,
 ) -> Model:
@@ -34,15 +36,19 @@ def load(
         compiled: write answers by compiled passes, which is faster: on a CPU in C, for which a C compiler
             must be installed, on a CUDA GPU as one graph, whose first answer takes a while longer. By default
             on a CPU that can, and nowhere else. `Model.decoding` says what was chosen.
+        tf32: on CUDA, multiply the float32 of the geometry heads through TF32 (ten bits of mantissa) in this
+            whole process: faster, less exact.
         download: fetch a hub's model that is not in the cache; the released one has 18 GB.
         on_progress: called with (tensors read, tensors in all).
 
     Raises:
         CheckpointError: the checkpoint is missing, incomplete, does not fit, or would have to be downloaded.
         DownloadError: the hub cannot be reached.
-        DeviceError: the device or precision is not available, or compiled passes or packed weights are not
-            possible there.
+        DeviceError: the device or precision (or TF32) is not available, or compiled passes or packed weights
+            are not possible there.
     """
+    if tf32:
+        allow_tf32(choose_placement(device, dtype).device)
     return Model.from_pretrained(
         checkpoint,
         device=device,

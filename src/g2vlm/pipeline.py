@@ -326,11 +326,7 @@ class Model:
             return self._decoder
 
     def answer_batch(self, *, max_rows: int | None = None) -> AnswerBatch:
-        """A scheduler of answers, for `Perception.question` of any perceptions of this model.
-
-        Args:
-            max_rows: answers that run at the same time; further questions wait.
-        """
+        """A scheduler of answers to `Perception.question` of any perceptions; more than `max_rows` wait."""
         self.load_parts(CHAT_PARTS)
         return AnswerBatch(self.decoder(), self._prompts, max_rows=max_rows)
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+import g2vlm
 from g2vlm.errors import DeviceError
 from g2vlm.model import precision
 from g2vlm.model.config import g2vlm_test
 from g2vlm.model.network import G2VLM
-from g2vlm.model.precision import FLOAT32_PARTS, Precision, cast_, choose_placement
+from g2vlm.model.precision import FLOAT32_PARTS, Precision, allow_tf32, cast_, choose_placement
 
 
 @pytest.fixture
@@ -98,3 +99,16 @@ def test_casting_leaves_the_geometry_heads_in_float32() -> None:
         assert parameter.dtype is (torch.float32 if in_head else torch.bfloat16), name
     cast_(network, Precision.FLOAT32)
     assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_tf32_is_a_choice_for_cuda_only() -> None:
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    try:
+        with pytest.raises(DeviceError, match="Expected a CUDA GPU for TF32 products, got cpu"):
+            g2vlm.load(device="cpu", tf32=True)
+        assert products.fp32_precision == before
+        allow_tf32(torch.device("cuda"))
+        assert products.fp32_precision == "tf32"
+    finally:
+        products.fp32_precision = before

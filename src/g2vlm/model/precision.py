@@ -101,6 +101,19 @@ def _choose_precision(dtype: str, device: torch.device) -> Precision:
     return Precision(aliases[dtype])
 
 
+def allow_tf32(device: torch.device) -> None:
+    """Let this process multiply float32 matrices on CUDA through TF32: ten bits of mantissa, but faster.
+
+    That concerns the geometry heads. It holds for the whole process, since torch knows no narrower place.
+
+    Raises:
+        DeviceError: another device, which has no such products.
+    """
+    if device.type != "cuda":
+        raise DeviceError(f"Expected a CUDA GPU for TF32 products, got {device}: leave it out.")
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
 def cpu_has_fast_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware (AMX or AVX-512 BF16 on x86, any recent Arm)."""
     if platform.machine().lower() in ("arm64", "aarch64"):
