@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,17 @@ def test_packed_answers_are_those_of_full_weights_and_can_be_saved(tmp_path: Pat
         assert torch.equal(again.network.state_dict()[key], value), key
 
 
-def test_without_a_compiler_passes_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fresh_library() -> Iterator[None]:
+    """What is found out about compilers in one test must not be known in others."""
+    native._library.cache_clear()
+    yield
+    native._library.cache_clear()
+
+
+def test_without_a_compiler_passes_are_plain(fresh_library: None, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = Placement(torch.device("cpu"), Precision.FLOAT32)
     monkeypatch.setenv("CC", "no-such-compiler")
-    native._library.cache_clear()
     assert choose_decoding(cpu, None, Quantization.INT8) is Decoding.PLAIN
-    with pytest.raises(DeviceError, match=r"no-such-compiler .* was not found: install one"):
+    with pytest.raises(DeviceError, match=r"no-such-compiler .* was not found: install it"):
         choose_decoding(cpu, True, Quantization.NONE)

@@ -294,9 +294,9 @@ static void count_parts(Past *past, int64_t readers, int64_t *numbers) {
 
    segments: what rows read before their own text, each row those that name it. own: with room for one more token of
    each row. logits: (rows, words). choices, log_probabilities: (rows). Returns 0, or 1 where memory ran out. */
-int g2vlm_write(const Network *network, int64_t rows, const int64_t *tokens, const int64_t *positions,
-                int64_t num_segments, const Segment *segments, const Own *own, float *logits, int64_t *choices,
-                float *log_probabilities, int32_t threads) {
+int g2vlm_decode(const Network *network, int64_t rows, const int64_t *tokens, const int64_t *positions,
+                 int64_t num_segments, const Segment *segments, const Own *own, float *logits, int64_t *choices,
+                 float *log_probabilities, int32_t threads) {
     int64_t longest = 0, readers = 0;
     const int64_t lengths[] = {network->width, network->mlp_width, (int64_t)network->num_heads * network->head_dim};
     for (int i = 0; i < 3; i++) longest = most(longest, lengths[i]);

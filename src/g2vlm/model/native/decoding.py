@@ -189,7 +189,7 @@ class NativePass:
         numbers, segments = c_int64 * count, _segments(cache.readers)
         logits = torch.empty(count, self._network.language_head.rows)
         choices, chances = torch.empty(count, dtype=torch.long), torch.empty(count)
-        failed = self._library.g2vlm_write(
+        failed = self._library.g2vlm_decode(
             byref(self._network),
             count,
             numbers(*ids),
