@@ -105,7 +105,8 @@ class ExpertLayer(nn.Module):
         """
         query, key = self.query_norm.weight, self.key_norm.weight
         changing = torch.is_grad_enabled() or query.requires_grad or key.requires_grad
-        if changing or query.is_inference() or torch.compiler.is_compiling():
+        # Asked first: a graph cannot hold the question after it.
+        if torch.compiler.is_compiling() or changing or query.is_inference():
             return self._joined_weights(query, key)
         state = tuple((id(one), one._version, one.dtype, one.device) for one in (query, key))
         kept = self._kept_weights
