@@ -140,6 +140,50 @@ def test_mistakes_end_with_two_and_one_line(
     assert re.search(expected, last_error(capsys))
 
 
+TOO_LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["recon", "--save_path", f"{TOO_LONG}.ply"], "too long"),
+        (["recon", "--save_path", "file/x.ply"], "a file where a folder should be"),
+        (["recon", "--window", "8", "--pieces", "file", "--save_path", "x.ply"], "a file where a folder"),
+        (["recon", "--spill", "file", "--save_path", "x.ply"], "a file where a folder"),
+        (["chat", "--save_path", "folder.ply"], "is a folder"),
+        (["chat", "--save_path", f"{TOO_LONG}.npz"], "too long"),
+        (["eval", "synthetic", "--save_path", "file/x.json"], "a file where a folder"),
+        (["eval", "synthetic", "--save_path", f"{TOO_LONG}.json"], "too long"),
+        (["train", "tiny-geometry", "--folder", "file"], "a file where a folder"),
+        (["bench", "--json", "folder.ply"], "is a folder"),
+        (["bench", "--json", f"{TOO_LONG}.json"], "too long"),
+        (["bench", "--plot", "x.unknown"], "picture ending in"),
+        (["bench", "--history", "file/x.jsonl"], "a file where a folder"),
+        (["bench", "--history", "file"], "is not JSON"),
+        (["bench", "--checkpoint", "file"], "a file where a folder"),
+        (["demo", "--folder", "file"], "a file where a folder"),
+        (["download", "someone/model", "--folder", "file"], "a file where a folder"),
+    ],
+)
+def test_places_for_results_are_checked_before_the_work(
+    words: list[str],
+    expected: str,
+    photos: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("no JSON")
+    Path("folder.ply").mkdir()
+    inputs = ["--data_path", photos] if words[0] in ("recon", "chat") else []
+    checkpoint = ["--ckpt", "no such checkpoint"] if words[0] in ("recon", "chat", "eval") else []
+    assert main([*words, *inputs, *checkpoint]) == 2
+    error = last_error(capsys)
+    assert expected in error
+    assert "no such checkpoint" not in error
+
+
 @pytest.mark.filterwarnings("ignore:.*tiny")  # sizes of a checkpoint that is not there are a guess
 def test_output_and_input_are_checked_before_the_checkpoint(
     photos: str, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,9 +81,9 @@ def test_places_are_checked_before_work_begins(tmp_path: Path, monkeypatch: pyte
         find_target(tmp_path / "file" / "a.ply").check()
     with pytest.raises(OutputError, match="is a file"):
         find_target(f"colmap:{tmp_path / 'file'}").check()
-    monkeypatch.setattr("g2vlm.scene.formats.os.access", lambda *_: False)
-    with pytest.raises(OutputError, match="not allowed"):
-        find_target(tmp_path / "a.ply").check()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(OutputError, match="Expected room on the disk"):
+        find_target(tmp_path / "b.ply").check()
 
 
 def test_a_missing_package_is_told_at_once(tmp_path: Path) -> None:

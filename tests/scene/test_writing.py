@@ -3,12 +3,13 @@
 import json
 import os
 import stat
+import types
 from pathlib import Path
 
 import pytest
 
 from g2vlm.errors import OutputError
-from g2vlm.scene.writing import MANIFEST, atomic_folder, atomic_path
+from g2vlm.scene.writing import MANIFEST, atomic_folder, atomic_path, check_file, check_folder
 
 
 def test_a_file_appears_with_its_folders_and_usual_permissions(tmp_path):
@@ -179,3 +180,68 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
         pytest.fail("the block must not run")
     with pytest.raises(OutputError, match="choose another place"), atomic_folder(tmp_path / "out" / "a", {}):
         pytest.fail("the block must not run")
+
+
+LONGEST = 255
+
+
+def test_checking_creates_folders_and_no_file(tmp_path):
+    target = tmp_path / "a" / "b" / "file.ply"
+    assert check_file(target) == target
+    assert os.listdir(target.parent) == []
+    assert check_folder(tmp_path / "c" / "d") == tmp_path / "c" / "d"
+    assert os.listdir(tmp_path / "c" / "d") == []
+    target.write_bytes(b"kept")
+    check_file(target)
+    assert target.read_bytes() == b"kept"
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    for name in ("x" * (LONGEST - 4) + ".ply", "é" * ((LONGEST - 4) // 2) + ".ply"):
+        target = tmp_path / name
+        check_file(target)
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(b"done")
+        assert target.read_bytes() == b"done"
+
+
+def a_pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe.ply")
+    return folder / "pipe.ply"
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "file").write_bytes(b"")
+    return folder / "file" / "x.ply"
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        (lambda folder: folder, "is a folder"),
+        (lambda folder: folder / ("x" * LONGEST + ".ply"), "name too long"),
+        (lambda folder: folder / ("x" * (LONGEST + 1)) / "x.ply", "name too long"),
+        (lambda folder: folder / "x\0.ply", "null"),
+        (a_pipe, "a device or a pipe"),
+        (below_a_file, "a file where a folder should be"),
+        (lambda _: Path("/proc/x.ply"), "Expected to write into /proc"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="names and devices of POSIX systems")
+def test_places_that_cannot_be_written_are_told_before_the_work(place, expected, tmp_path):
+    target = place(tmp_path)
+    with pytest.raises(OutputError, match=expected):
+        check_file(target)
+    with pytest.raises(OutputError, match=expected), atomic_path(target):
+        pass
+
+
+def test_folders_that_cannot_be_written_are_told_before_the_work(tmp_path, monkeypatch):
+    with pytest.raises(OutputError, match="a file where a folder should be"):
+        check_folder(below_a_file(tmp_path))
+    with pytest.raises(OutputError, match="a file where a folder should be"):
+        check_folder(tmp_path / "file")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=0))
+    for check in (check_file, check_folder):
+        with pytest.raises(OutputError, match="Expected room on the disk"):
+            check(tmp_path / "new")

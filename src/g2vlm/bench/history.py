@@ -1,6 +1,7 @@
 """Earlier runs in a file, one JSON object a line, so that a change for the worse shows."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from g2vlm.bench.results import Measurement, Report, Section
 from g2vlm.errors import InputError, OutputError
 from g2vlm.evaluation.results import Better
+from g2vlm.scene.writing import check_file
 
 TOLERANCE = 0.10
 """Relative change for the worse that is called a regression."""
@@ -38,15 +40,34 @@ class Change:
         return self.worse > TOLERANCE
 
 
+def check_history(path: Path) -> None:
+    """Make sure, before measuring, that a history can be read and added to.
+
+    Raises:
+        InputError: a line of the file cannot be read.
+        OutputError: the file cannot be written.
+    """
+    check_file(path)
+    for _ in _runs(path):
+        pass
+
+
 def last_comparable(path: Path, report: Report) -> Report | None:
     """The newest run in a history of the same machine, preset and precision; None where there is none.
 
     Raises:
         InputError: a line of the file cannot be read.
     """
-    if not path.is_file():
-        return None
     found = None
+    for earlier in _runs(path):
+        found = earlier if earlier.comparable == report.comparable else found
+    return found
+
+
+def _runs(path: Path) -> Iterator[Report]:
+    """All runs in a history, the oldest first; none where there is no file."""
+    if not path.is_file():
+        return
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -54,9 +75,7 @@ def last_comparable(path: Path, report: Report) -> Report | None:
             stored: dict[str, Any] = json.loads(line)
         except ValueError as error:
             raise InputError(f"Line {number} of {path} is not JSON ({error}): remove it.") from error
-        earlier = Report.from_json(stored)
-        found = earlier if earlier.comparable == report.comparable else found
-    return found
+        yield Report.from_json(stored)
 
 
 def append(path: Path, report: Report) -> None:

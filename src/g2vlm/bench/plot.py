@@ -6,8 +6,28 @@ from typing import Any
 
 from g2vlm.bench.results import Report
 from g2vlm.errors import InputError, MissingExtraError, OutputError
+from g2vlm.scene.writing import atomic_path, check_file
 
 OWN, LIMIT, OTHER = "#1f6fb4", "#999999", "#c8662b"
+
+
+def check_plot(path: Path) -> None:
+    """Make sure, before measuring, that a picture can be drawn and written.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OutputError: the file cannot be written, or its ending names no format.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise MissingExtraError("Plotting", "bench") from error
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise OutputError(
+            f"Expected a picture ending in one of {', '.join(sorted(known))}, got {str(path)!r}."
+        )
+    check_file(path)
 
 
 def write_plot(report: Report, path: Path) -> None:
@@ -22,10 +42,9 @@ def write_plot(report: Report, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise MissingExtraError("Plotting", "bench") from error
+    check_plot(path)
+    from matplotlib.figure import Figure as Canvas
+
     panels = [panel for panel in (_seconds, _fractions, _memory) if panel(report, None)]
     if not panels:
         raise InputError(
@@ -38,11 +57,8 @@ def write_plot(report: Report, path: Path) -> None:
     canvas.suptitle(
         f"g2vlm bench: {report.preset}, {report.dtype}, {report.machine.device}, {report.date[:10]}"
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"Cannot write the plot {path}: {error}.") from error
+    with atomic_path(path) as temporary:
+        canvas.savefig(temporary, dpi=150)
 
 
 def _matching(report: Report, pattern: str) -> dict[int, Any]:

@@ -1,14 +1,19 @@
 """`g2vlm bench`: speed and memory beside the machine's own limits."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from g2vlm.bench.presets import Preset
 from g2vlm.bench.results import Report, Section, read_report
 from g2vlm.bench.session import Plan
 from g2vlm.checkpoints.hub import BUNDLED_NAME
-from g2vlm.cli.terminal import Output, reserved_stdout, say
-from g2vlm.errors import InputError, OutputError
+from g2vlm.cli.streams import ResultStream
+from g2vlm.cli.terminal import reserved_stdout, say
+from g2vlm.errors import InputError
+from g2vlm.scene.writing import atomic_path, check_file, check_folder
 
 EXIT_REGRESSION = 1
 
@@ -20,6 +25,36 @@ class Options:
     One run measures the machine's own rates and the network in the same minutes, by turns. Exits with 1 if
     --history shows a regression of more than 10 %.
     """
+
+    GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "what is measured": (
+            "preset",
+            "only",
+            "views",
+            "device",
+            "dtype",
+            "threads",
+        ),
+        "output": (
+            "json",
+            "plot",
+            "markdown",
+            "history",
+            "from_json",
+        ),
+        "expert": (
+            "repeats",
+            "budget_s",
+            "memory_views",
+            "question_views",
+            "checkpoint",
+            "trained",
+        ),
+    }
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "g2vlm bench --preset few-layer-2b --only reconstruct --views 2,8",
+        "g2vlm bench --from_json report.json --markdown",
+    )
 
     preset: Preset = Preset.FEW_LAYER_2B
     """Size of the network."""
@@ -61,15 +96,33 @@ class Options:
 def run(options: Options) -> int:
     """Measure or read a report, show it, store it."""
     with reserved_stdout() as out:
+        _check_targets(options)
         report = _measure(options) if options.from_json is None else read_report(options.from_json)
-        _show(out, report, as_markdown=options.markdown)
         if options.json is not None:
             _write(report, options.json)
+            out.kept(options.json)
+        _show(out, report, as_markdown=options.markdown)
         if options.plot is not None:
             from g2vlm.bench.plot import write_plot
 
             write_plot(report, options.plot)
         return _compare(report, options.history) if options.history is not None else 0
+
+
+def _check_targets(options: Options) -> None:
+    """Find out before the measurement what would fail after it."""
+    if options.json is not None:
+        check_file(options.json)
+    if options.plot is not None:
+        from g2vlm.bench.plot import check_plot
+
+        check_plot(options.plot)
+    if options.history is not None:
+        from g2vlm.bench.history import check_history
+
+        check_history(options.history)
+    if options.checkpoint is not None:
+        check_folder(options.checkpoint)
 
 
 def plan_of(options: Options) -> Plan:
@@ -122,7 +175,7 @@ def _sections(text: str) -> frozenset[Section]:
         raise InputError(f"Expected parts among {known} for --only, got {text!r}.") from error
 
 
-def _show(out: Output, report: Report, *, as_markdown: bool) -> None:
+def _show(out: ResultStream, report: Report, *, as_markdown: bool) -> None:
     from g2vlm.bench.report import markdown, terminal_table
 
     if as_markdown:
@@ -141,13 +194,9 @@ def _show(out: Output, report: Report, *, as_markdown: bool) -> None:
 
 
 def _write(report: Report, path: Path) -> None:
-    import json
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"Cannot write the report {path}: {error}.") from error
+    with atomic_path(path) as temporary:
+        text = json.dumps(report.to_json(), ensure_ascii=False, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _compare(report: Report, path: Path) -> int:

@@ -3,15 +3,16 @@
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
-from g2vlm.cli.terminal import Output, add_timings, format_timings, reserved_stdout, say, write_json
+from g2vlm.cli.streams import ResultStream
+from g2vlm.cli.terminal import add_timings, format_timings, reserved_stdout, say, write_json
 from g2vlm.errors import G2VLMError, InputError
 from g2vlm.inputs.text_files import decoded_lines, read_questions, text_of_argument
 
@@ -26,6 +27,45 @@ _FAREWELLS = ("exit", "quit")
 @dataclass(frozen=True, kw_only=True)
 class Options(SceneOptions):
     """Answer questions about photos or a video."""
+
+    GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "input": (
+            "data_path",
+            "question",
+            "questions",
+            "interactive",
+            "max_views",
+            "frames",
+            "frame_count",
+            "frame_rate",
+        ),
+        "model": (
+            "ckpt",
+            "download",
+            "device",
+            "dtype",
+        ),
+        "output": (
+            "save_path",
+            "max_new_tokens",
+            "json",
+        ),
+        "expert": (
+            "temperature",
+            "top_p",
+            "top_k",
+            "seed",
+            "fit",
+            "view_attention",
+            "quantization",
+            "compiled",
+        ),
+    }
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        'g2vlm chat --data_path photos/room --question "How far is the chair?"',
+        "g2vlm chat --data_path photos/room --interactive",
+        "g2vlm chat --data_path photos/room --questions questions.txt --json",
+    )
 
     question: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """What to ask. Without it: "How far is the chair from me in the image?"."""
@@ -92,6 +132,7 @@ def run(options: Options) -> int:
         say(format_timings(seen))
         if target is not None:
             write_scene(perception.scene, target)
+            out.kept(target.path)
             say(f"scene: {target}")
         ask = _asker(options, perception, sampling, out)
         questions = itertools.chain(first, _typed_questions() if options.interactive else ())
@@ -107,7 +148,7 @@ def _answer_as_json(
     options: Options,
     questions: Iterable[str],
     ask: Callable[[str], dict[str, Any]],
-    out: Output,
+    out: ResultStream,
     timings: dict[str, float],
 ) -> None:
     """Answer all, then write one object; whatever ends the answers early, those given are written first."""
@@ -129,23 +170,19 @@ def _answer_as_json(
 
 
 def _asker(
-    options: Options, perception: "Perception", sampling: "Sampling", out: Output
+    options: Options, perception: "Perception", sampling: "Sampling", out: ResultStream
 ) -> Callable[[str], dict[str, Any]]:
     """A function that asks, shows the answer as it comes, and returns it for `--json`."""
-
-    def show(text: str) -> None:
-        out.write(text)
-        out.flush()
 
     def ask(question: str) -> dict[str, Any]:
         answer = perception.ask(
             question,
             max_new_tokens=options.max_new_tokens,
             sampling=sampling,
-            on_text=None if options.json else show,
+            on_text=None if options.json else out.write,
         )
         if not options.json:
-            show("\n")
+            out.write("\n")
         return {
             "question": question,
             "answer": answer.text,
@@ -170,11 +207,14 @@ def _typed_questions() -> Iterator[str]:
 
 
 def _typed_lines() -> Iterator[str]:
+    if not hasattr(sys.stdin, "buffer"):  # text that a program put in place of standard input
+        yield from sys.stdin
+        return
     if not sys.stdin.isatty():
         yield from decoded_lines(sys.stdin.buffer, "standard input")
         return
     while True:
-        print("question (or exit): ", end="", file=sys.stderr, flush=True)
+        say("question (or exit): ", end="")
         try:
             # One line at a time: one that is no text must not end the session.
             yield next(decoded_lines(sys.stdin.buffer, "the keyboard"))

@@ -9,8 +9,10 @@ from pathlib import Path
 from g2vlm.checkpoints.hub import BUNDLED_NAME, has_bundled
 from g2vlm.cli.main import run_command
 from g2vlm.cli.scene_options import EXAMPLES_IN_PACKAGE
+from g2vlm.cli.streams import ResultStream
 from g2vlm.cli.terminal import say
 from g2vlm.errors import InputError
+from g2vlm.scene.writing import check_folder
 
 RANDOM_WEIGHTS = (
     "NOTE: this installation carries no trained checkpoint, so the demo runs on RANDOM WEIGHTS. Every step "
@@ -44,6 +46,7 @@ def run(options: Options) -> int:
     """Reconstruct, ask, say where the files are."""
     if not EXAMPLES_IN_PACKAGE.is_dir():
         raise InputError(f"Expected example images in {EXAMPLES_IN_PACKAGE}, found none: reinstall g2vlm.")
+    check_folder(options.folder)
     points, everything = options.folder / "scene.ply", options.folder / "scene.npz"
     with ExitStack() as stack:
         if has_bundled():
@@ -57,15 +60,17 @@ def run(options: Options) -> int:
         code = code or _show_and_run(["chat", *common, *question, "--save_path", str(everything)])
     if code:
         return code
-    print(f"\nfiles:\n  {points}  coloured points, for MeshLab, CloudCompare, Blender")
-    print(f"  {everything}  points, depth, poses, intrinsics, confidence, for numpy")
+    ResultStream().write(
+        f"\nfiles:\n  {points}  coloured points, for MeshLab, CloudCompare, Blender\n"
+        f"  {everything}  points, depth, poses, intrinsics, confidence, for numpy\n"
+    )
     if not has_bundled():
         say(f"\n{RANDOM_WEIGHTS}")
     return 0
 
 
 def _show_and_run(words: list[str]) -> int:
-    print(f"\n$ g2vlm {shlex.join(words)}", flush=True)
+    ResultStream().write(f"\n$ g2vlm {shlex.join(words)}\n")
     return run_command(words[0], words[1:])
 
 

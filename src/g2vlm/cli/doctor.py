@@ -72,7 +72,7 @@ def run(options: Options) -> int:
             for finding in check():
                 findings.append(finding)
                 if not options.json:
-                    print(finding, file=out, flush=True)
+                    out.write(f"{finding}\n")
         if options.json:
             rows = [{**asdict(finding), "state": finding.state.value} for finding in findings]
             write_json(out, {"findings": rows})

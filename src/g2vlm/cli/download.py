@@ -9,6 +9,7 @@ import tyro
 from g2vlm.checkpoints.hub import DEFAULT_REPO
 from g2vlm.checkpoints.hub import download as download_checkpoint
 from g2vlm.cli.terminal import format_bytes, reserved_stdout, say, write_json
+from g2vlm.scene.writing import check_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,10 @@ def run(options: Options) -> int:
     """Download, verify, say where it is."""
     with reserved_stdout() as out:
         say(f"{options.repo} at {options.revision}")
+        if options.folder is not None:
+            check_folder(options.folder)
         folder = download_checkpoint(options.repo, options.revision, options.folder)
+        out.kept(folder)
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
         if options.json:
             write_json(out, {"folder": str(folder), "files": sizes})

@@ -4,11 +4,12 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
@@ -34,6 +35,7 @@ from g2vlm.evaluation.runner import RunOptions
 from g2vlm.evaluation.runner import run as run_benchmark
 from g2vlm.evaluation.summary import differences, geometry_figures, question_figures
 from g2vlm.model.config import ViewAttention
+from g2vlm.scene.writing import check_file, check_folder
 
 if TYPE_CHECKING:
     from g2vlm.evaluation.trials import Benchmark
@@ -57,6 +59,47 @@ class Options:
 
     Finished scenes are kept in a journal: the same command after an interruption goes on where it stopped.
     """
+
+    GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "input": (
+            "benchmark",
+            "data_path",
+            "what",
+            "num_scenes",
+            "num_views",
+        ),
+        "model": (
+            "ckpt",
+            "download",
+            "device",
+            "dtype",
+            "max_new_tokens",
+        ),
+        "output": (
+            "save_path",
+            "json",
+            "report",
+        ),
+        "synthetic benchmark": (
+            "first_seed",
+            "num_questions",
+            "reasoned",
+            "num_missing",
+            "phrasing",
+            "world",
+            "allow_train_seeds",
+        ),
+        "expert": (
+            "sights",
+            "width",
+            "view_attention",
+        ),
+    }
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "g2vlm eval list",
+        "g2vlm eval synthetic --num_scenes 20",
+        "g2vlm eval --report first.json second.json",
+    )
 
     benchmark: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="BENCHMARK")]] = None
     """synthetic, or one that needs --data_path; `g2vlm eval list` describes all."""
@@ -146,7 +189,8 @@ def run(options: Options) -> int:
         if options.benchmark == "list":
             out.write(_listing())
             return 0
-        result = _evaluate(options)
+        result, target = _evaluate(options)
+        out.kept(target)
         if options.json:
             write_json(out, result.to_json())
         else:
@@ -174,11 +218,12 @@ def _listing() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _evaluate(options: Options) -> EvaluationResult:
+def _evaluate(options: Options) -> tuple[EvaluationResult, Path]:
     if options.benchmark is None:
         raise InputError(f"Expected a benchmark ({', '.join(BENCHMARKS)}) or --report FILES, got neither.")
     doing = options.run_options()
     build_benchmark(options.benchmark, options.request(14, 14))  # mistakes come out before anything is loaded
+    _check_target(options)
     name, model = _load(options)
     benchmark = build_benchmark(
         options.benchmark,
@@ -205,7 +250,17 @@ def _evaluate(options: Options) -> EvaluationResult:
     )
     write_result(result, target)
     say(f"result: {target}")
-    return result
+    return result, target
+
+
+def _check_target(options: Options) -> None:
+    if options.save_path is None:
+        check_folder(RESULTS)
+        return
+    if options.save_path.suffix != ".json":
+        raise InputError(f"Expected --save_path to end in .json, got {options.save_path}.")
+    check_file(options.save_path)
+    check_file(options.save_path.with_suffix(".jsonl"))
 
 
 def _load(options: Options) -> "tuple[str, Model]":
@@ -244,8 +299,6 @@ def _target(
     options: Options, benchmark: "Benchmark", settings: dict[str, Any], identity: CheckpointIdentity
 ) -> Path:
     if options.save_path is not None:
-        if options.save_path.suffix != ".json":
-            raise InputError(f"Expected --save_path to end in .json, got {options.save_path}.")
         return options.save_path
     text = json.dumps([benchmark.task, identity.fingerprint, settings], sort_keys=True)
     return RESULTS / f"{benchmark.task}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"

@@ -1,14 +1,15 @@
 """`g2vlm export`: a scene file to the formats of other software."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from g2vlm.cli.scene_options import require_writable, write_scene
-from g2vlm.cli.terminal import Output, bytes_of, format_bytes, progress_bar, reserved_stdout, say, write_json
+from g2vlm.cli.streams import ResultStream
+from g2vlm.cli.terminal import bytes_of, format_bytes, progress_bar, reserved_stdout, say, write_json
 from g2vlm.errors import InputError
 from g2vlm.scene.formats import Target
 from g2vlm.scene.save_options import SaveOptions
@@ -28,6 +29,18 @@ class Options(SaveOptions):
     folder whose path ends in .zip is packed. docs/outputs.md says what each holds.
     """
 
+    GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "input and output": ("scene", "targets", "json"),
+        "points": ("max_points", "min_confidence", "max_depth_edge", "anchor_first"),
+        "photos and cameras": ("images", "photos", "shared_camera", "frusta"),
+        "depth and meshes": ("maps", "upsampling", "mesh_edge", "voxel"),
+        "expert": ("refine", "text"),
+    }
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "g2vlm export room.npz room.glb",
+        "g2vlm export room.npz out/colmap out/depth mesh:room.ply",
+    )
+
     scene: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")]
     """Scene file (.npz), from g2vlm recon --save_path room.npz."""
     targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
@@ -36,7 +49,7 @@ class Options(SaveOptions):
     """Make the first camera the origin and axes of the world."""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
     """Leave out points of lower confidence."""
-    max_depth_edge: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    max_depth_edge: Annotated[float | None, tyro.conf.arg(metavar="NUMBER")] = None
     """Leave out pixels whose 3x3 window spans more than this fraction of their depth; 0.03 removes the points
     that float between near and far surfaces."""
     refine: bool = False
@@ -63,6 +76,7 @@ def run(options: Options) -> int:
         scene = options.finish(scene if refinement is None else refinement.scene)
         for target in targets:
             _write(scene, target, options, refinement)
+            out.kept(target.path)
         _report(out, scene, targets, refinement, as_json=options.json)
     return 0
 
@@ -100,7 +114,7 @@ def _write(scene: "Scene", target: Target, options: Options, refinement: "Refine
 
 
 def _report(
-    out: Output,
+    out: ResultStream,
     scene: "Scene",
     targets: Sequence[Target],
     refinement: "Refinement | None",

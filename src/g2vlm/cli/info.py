@@ -12,7 +12,8 @@ from g2vlm.checkpoints.files import own_config_text, read_config
 from g2vlm.checkpoints.hub import choose_checkpoint
 from g2vlm.checkpoints.loading import KeyReport, Weights, inspect_keys
 from g2vlm.checkpoints.names import rows_of
-from g2vlm.cli.terminal import Output, format_bytes, reserved_stdout, say, write_json
+from g2vlm.cli.streams import ResultStream
+from g2vlm.cli.terminal import format_bytes, reserved_stdout, say, write_json
 from g2vlm.model.config import G2VLMConfig, Part
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def measure_parts(weights: Weights, config: G2VLMConfig) -> dict[str, PartSize]:
     return sizes
 
 
-def _print_table(out: Output, sizes: dict[str, PartSize]) -> None:
+def _print_table(out: ResultStream, sizes: dict[str, PartSize]) -> None:
     total = PartSize()
     for size in sizes.values():
         total.parameters += size.parameters
@@ -94,7 +95,7 @@ def _print_table(out: Output, sizes: dict[str, PartSize]) -> None:
         out.write(f"{name:<20}{size.parameters:>16,}{format_bytes(size.bytes):>12}  {formats}\n")
 
 
-def _print_keys(out: Output, report: KeyReport) -> None:
+def _print_keys(out: ResultStream, report: KeyReport) -> None:
     if not report:
         out.write("keys: every expected key is there with its shape, and no other\n")
     for kind in ("missing", "unexpected", "misshapen"):
@@ -104,7 +105,7 @@ def _print_keys(out: Output, report: KeyReport) -> None:
             out.write(f"{len(keys)} {kind} keys: {', '.join(keys[:_LISTED])}{rest}\n")
 
 
-def _print_config(out: Output, config: G2VLMConfig) -> None:
+def _print_config(out: ResultStream, config: G2VLMConfig) -> None:
     for name, value in json.loads(own_config_text(config)).items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())

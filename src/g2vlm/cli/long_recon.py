@@ -32,7 +32,7 @@ class LongOptions:
     """Frames that neighbouring pieces share, at most half of --window."""
     close_loops: bool = True
     """Recognise places seen again and spread the drift between."""
-    voxel: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    voxel: Annotated[float | None, tyro.conf.arg(metavar="NUMBER")] = None
     """Keep one point per cube of this side; without it, what one pixel covers at the median depth."""
     pieces: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Where pieces are kept; the same command continues there after an interruption. Without it: beside the

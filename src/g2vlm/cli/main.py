@@ -10,13 +10,15 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from g2vlm import __version__
-from g2vlm.errors import G2VLMError
+from g2vlm.cli.streams import ReaderLeftError, ResultStream, prepare_streams
+from g2vlm.cli.terminal import say
+from g2vlm.errors import G2VLMError, OutputError
 
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
@@ -30,20 +32,27 @@ class Command:
     """Module with `Options` and `run`."""
     summary: str
     """One line for the overview."""
+    group: str = "more"
+    """What it is for, as a title in the overview."""
 
 
+START, SCENES, CHECKPOINTS, MEASURE = "start here", "scenes and answers", "checkpoints", "measure and train"
 COMMANDS = {
-    "recon": Command("g2vlm.cli.recon", "reconstruct a 3-D scene from photos or a video"),
-    "chat": Command("g2vlm.cli.chat", "answer questions about photos or a video"),
-    "export": Command("g2vlm.cli.export", "write a scene file for other software: glb, colmap, depth, ..."),
-    "download": Command("g2vlm.cli.download", "fetch a checkpoint from the hub, or check one fetched before"),
-    "info": Command("g2vlm.cli.info", "say what a checkpoint holds: parts, sizes, missing and extra keys"),
-    "eval": Command("g2vlm.cli.eval", "measure a checkpoint on a benchmark, or put results side by side"),
-    "demo": Command("g2vlm.cli.demo", "the whole way on the example images, with this installation alone"),
-    "assemble": Command("g2vlm.cli.assemble", "put public towers into a checkpoint to train from"),
-    "train": Command("g2vlm.cli.train", "train or fine-tune a model by a recipe"),
-    "bench": Command("g2vlm.cli.bench", "measure speed and memory beside the machine's own limits"),
-    "doctor": Command("g2vlm.cli.doctor", "check this machine and installation"),
+    "demo": Command("g2vlm.cli.demo", "the whole way on the example images, offline", START),
+    "doctor": Command("g2vlm.cli.doctor", "check this machine and installation", START),
+    "recon": Command("g2vlm.cli.recon", "reconstruct a 3-D scene from photos or a video", SCENES),
+    "chat": Command("g2vlm.cli.chat", "answer questions about photos or a video", SCENES),
+    "export": Command("g2vlm.cli.export", "write a scene for other software: glb, colmap, ...", SCENES),
+    "download": Command(
+        "g2vlm.cli.download", "fetch a checkpoint from the hub, or complete one", CHECKPOINTS
+    ),
+    "info": Command("g2vlm.cli.info", "say what a checkpoint holds: parts, sizes, keys", CHECKPOINTS),
+    "assemble": Command(
+        "g2vlm.cli.assemble", "put public towers into a checkpoint to train from", CHECKPOINTS
+    ),
+    "eval": Command("g2vlm.cli.eval", "measure a checkpoint on a benchmark", MEASURE),
+    "bench": Command("g2vlm.cli.bench", "measure speed and memory beside this machine's own", MEASURE),
+    "train": Command("g2vlm.cli.train", "train or fine-tune a model by a recipe", MEASURE),
 }
 
 
@@ -57,12 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 fine, 2 a mistake the user can correct, 130 interrupted; commands may define others.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        prepare_streams()
+    except OutputError as error:
+        return _complain("g2vlm", str(error))
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
-        return 0
+        return _answer("g2vlm", overview())
     if words[0] in ("-V", "--version", "version"):
-        print(f"g2vlm {__version__}")
-        return 0
+        return _answer("g2vlm", f"g2vlm {__version__}")
     name = words[0].replace("_", "-")
     if name not in COMMANDS:
         return _complain(
@@ -74,17 +87,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def overview() -> str:
     """Text of `g2vlm --help`."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    lines = [
+        "usage: g2vlm COMMAND [OPTIONS]",
+        "",
+        "From photos or a video to a 3-D scene and to answers about it.",
+    ]
+    for title in dict.fromkeys(command.group for command in COMMANDS.values()):
+        members = [(name, command) for name, command in COMMANDS.items() if command.group == title]
+        lines += ["", f"{title}:", *(f"  {name:<{width}}  {command.summary}" for name, command in members)]
     return "\n".join(
         [
-            "usage: g2vlm COMMAND [OPTIONS]",
-            "",
-            "From photos or a video to a 3-D scene and to answers about it.",
-            "",
-            "commands:",
             *lines,
             "",
-            "g2vlm COMMAND --help lists the options of a command; g2vlm --version prints the version.",
+            "g2vlm COMMAND --help lists the options of a command.",
+            "g2vlm --version prints the version.",
         ]
     )
 
@@ -92,17 +108,40 @@ def overview() -> str:
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Parse the options of one command, run it, and turn its errors into a line and an exit code."""
     program = f"g2vlm {name}"
+
+    def run() -> int:
+        module = importlib.import_module(COMMANDS[name].module)
+        if any(word in ("-h", "--help") for word in arguments):
+            from g2vlm.cli.help import help_text
+
+            ResultStream().write(help_text(module.Options, program) + "\n")
+            return 0
+        return int(module.run(_parse(module.Options, program, arguments)))
+
+    return _exit_code(program, run)
+
+
+def _answer(program: str, text: str) -> int:
+    """Print a text as the result of the whole call."""
+
+    def run() -> int:
+        ResultStream().write(text + "\n")
+        return 0
+
+    return _exit_code(program, run)
+
+
+def _exit_code(program: str, run: Callable[[], int]) -> int:
+    """Run something, and turn its errors into a line and an exit code."""
     try:
         with _plain_warnings(program):
-            module = importlib.import_module(COMMANDS[name].module)
-            return int(module.run(_parse(module.Options, program, arguments)))
+            return run()
     except SystemExit as stop:  # the flag parser has said what is wrong, or printed its help
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
-        print(f"\n{program}: interrupted", file=sys.stderr)
+        say(f"\n{program}: interrupted")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left, for example `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderLeftError:
         return 0
     except G2VLMError as error:
         if _debugging():
@@ -128,7 +167,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _complain(program: str, message: str) -> int:
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    say(f"{program}: {' '.join(message.split())}")
     return EXIT_MISTAKE
 
 
@@ -146,7 +185,7 @@ def _plain_warnings(program: str) -> Iterator[None]:
     """Show warnings as one line on stderr instead of a line of source code."""
 
     def show(message: Warning | str, category: type[Warning], *where: object) -> None:
-        print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        say(f"{program}: warning: {' '.join(str(message).split())}")
 
     before = warnings.showwarning
     warnings.showwarning = show  # type: ignore[assignment]

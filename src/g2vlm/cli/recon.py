@@ -2,16 +2,17 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from g2vlm.cli.long_recon import LongFilter, LongOptions, reconstruct_in_pieces, write_long
 from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
+from g2vlm.cli.streams import ResultStream
 from g2vlm.cli.terminal import (
-    Output,
     add_timings,
     bytes_of,
     format_bytes,
@@ -21,6 +22,7 @@ from g2vlm.cli.terminal import (
     write_json,
 )
 from g2vlm.errors import InputError
+from g2vlm.scene.writing import check_folder
 
 if TYPE_CHECKING:
     from g2vlm.scene.formats import Target
@@ -35,13 +37,55 @@ class Options(SceneOptions, LongOptions):
     confidence of every view), or any other format of g2vlm export.
     """
 
+    GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "input": (
+            "data_path",
+            "max_views",
+            "frames",
+            "frame_count",
+            "frame_rate",
+        ),
+        "model": (
+            "ckpt",
+            "download",
+            "device",
+            "dtype",
+        ),
+        "output": (
+            "save_path",
+            "anchor_first",
+            "min_confidence",
+            "max_depth_edge",
+            "json",
+        ),
+        "long video": (
+            "window",
+            "overlap",
+            "close_loops",
+            "voxel",
+            "pieces",
+        ),
+        "expert": (
+            "fit",
+            "view_attention",
+            "quantization",
+            "compiled",
+            "spill",
+        ),
+    }
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "g2vlm recon --data_path photos/room --save_path room.ply",
+        "g2vlm recon --data_path walk.mp4 --frame_count 24 --save_path walk.npz",
+        "g2vlm recon --data_path walk.mp4 --window 12 --save_path walk.ply",
+    )
+
     save_path: Path = Path("examples/result.ply")
     """What to write; the ending chooses the format, or KIND:PATH, such as colmap:room (see g2vlm export)."""
     anchor_first: bool = False
     """Make the first camera the origin and axes of the world; otherwise the network's own frame stays."""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
     """Leave out points of lower confidence."""
-    max_depth_edge: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    max_depth_edge: Annotated[float | None, tyro.conf.arg(metavar="NUMBER")] = None
     """Leave out pixels whose 3x3 window spans more than this fraction of their depth; 0.03 removes the points
     that float between near and far surfaces."""
 
@@ -61,6 +105,8 @@ def run(options: Options) -> int:
         target = require_writable(options.save_path)
         if options.window is not None:
             return _run_long(options, options.source(), target, out)
+        if options.spill is not None:
+            check_folder(options.spill)
         start = time.perf_counter()
         photos = options.photos()
         reading = {"read_s": time.perf_counter() - start}
@@ -69,6 +115,7 @@ def run(options: Options) -> int:
         scene = model.reconstruct(photos, fit=options.fit, spill=options.spill)
         scene = options.finish(scene)
         write_scene(scene, target)
+        out.kept(target.path)
         timings = add_timings(loading, model.timings)
         summary = summarize(scene, timings, [target.path])
         if options.json:
@@ -79,15 +126,15 @@ def run(options: Options) -> int:
     return 0
 
 
-def _run_long(options: Options, source: str, target: "Target", out: Output) -> int:
+def _run_long(options: Options, source: str, target: "Target", out: ResultStream) -> int:
     """Reconstruct in pieces, write the file, report."""
     if options.max_views is not None:
         raise InputError("Expected --window or --max_views, got both: a long video keeps all its frames.")
     if options.spill is not None:
         raise InputError("Expected --window or --spill, got both: pieces of a long video lie on disk anyway.")
     options.video_options()
+    folder = check_folder(options.pieces_folder(target.path))
     model = options.load_model()
-    folder = options.pieces_folder(target.path)
     say(f"reading {source} in pieces, kept in {folder}")
     start = time.perf_counter()
     video = reconstruct_in_pieces(
@@ -96,6 +143,7 @@ def _run_long(options: Options, source: str, target: "Target", out: Output) -> i
     timings = {**model.timings, "pieces_s": time.perf_counter() - start}
     wanted = LongFilter(options.anchor_first, options.min_confidence, options.max_depth_edge)
     summary = write_long(video, target, options.voxel, wanted)
+    out.kept(target.path)
     summary["timings"] = {**timings, **summary["timings"]}
     for joint in summary["weak_joints"]:
         say(

@@ -169,7 +169,7 @@ def require_writable(path: Path | str) -> "Target":
     """Check, before any long work, that a scene can be written to `path` (or KIND:PATH).
 
     Raises:
-        OutputError: Unknown format, a folder in place of a file, or no right to write.
+        OutputError: Unknown format, or a place that cannot be written.
         MissingExtraError: The format needs an optional dependency.
     """
     import g2vlm.export  # noqa: F401  (registers its formats)

@@ -1,29 +1,20 @@
 """What goes to which stream: results to stdout, everything said along the way to stderr."""
 
+import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+
+from g2vlm.cli.streams import ResultStream
 
 
-@runtime_checkable
-class Output(Protocol):
-    """A stream that results are written to."""
-
-    def write(self, text: str, /) -> int:
-        """Write text."""
-        ...
-
-    def flush(self) -> None:
-        """Hand over what was written."""
-        ...
-
-
-def say(text: str) -> None:
-    """Tell the user something that is not the result."""
-    print(text, file=sys.stderr, flush=True)
+def say(text: str, end: str = "\n") -> None:
+    """Tell the user something that is not the result; a stderr that cannot take it stops no work."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def leave_to_download(allowed: bool) -> bool | Callable[[str, int], bool]:
@@ -40,9 +31,9 @@ def _wants_download(repo_id: str, num_bytes: int) -> bool:
 
 
 @contextmanager
-def reserved_stdout() -> Iterator[Output]:
+def reserved_stdout() -> Iterator[ResultStream]:
     """Keep stdout for the one result that the caller writes; stray prints below go to stderr."""
-    out = sys.stdout
+    out = ResultStream()
     with redirect_stdout(sys.stderr):
         yield out
 
@@ -65,10 +56,27 @@ def progress_bar(task: str) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
-def write_json(out: Output, value: Mapping[str, object]) -> None:
-    """Write one JSON object and a newline."""
-    out.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-    out.flush()
+def write_json(out: ResultStream, value: Mapping[str, object]) -> None:
+    """Write one JSON object and a newline, valid on any terminal: numbers that JSON lacks become null."""
+    plain = _finite(value)
+    text = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False)
+    try:
+        text.encode()
+        shows_all = out.is_utf8
+    except UnicodeEncodeError:  # a file name that is no text
+        shows_all = False
+    out.write((text if shows_all else json.dumps(plain, indent=1)) + "\n")
+
+
+def _finite(value: object) -> object:
+    """The same value with None for numbers that are infinite or undefined."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
 
 
 def add_timings(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

@@ -2,14 +2,16 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from g2vlm.cli.terminal import reserved_stdout, say, write_json
 from g2vlm.errors import InputError
+from g2vlm.scene.writing import check_folder
 
 if TYPE_CHECKING:
     from g2vlm.training.recipes.recipe import Recipe
@@ -29,6 +31,43 @@ class Options:
     as  g2vlm recon --ckpt FOLDER/model  reads it. The same command continues an unfinished run. Start several
     processes with  torchrun --nproc_per_node N -m g2vlm train RECIPE.
     """
+
+    GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "input": (
+            "recipe",
+            "init_from",
+            "questions",
+            "images",
+        ),
+        "output": (
+            "folder",
+            "plan",
+            "json",
+        ),
+        "running": (
+            "device",
+            "max_minutes",
+            "save_minutes",
+            "override",
+            "workers",
+            "threads",
+            "store",
+            "compile",
+        ),
+        "expert": (
+            "steps",
+            "learning_rate",
+            "tokens",
+            "accumulate",
+            "seed",
+            "processes",
+        ),
+    }
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "g2vlm train tiny-geometry --plan",
+        "g2vlm train tiny-geometry --folder runs/first --max_minutes 30",
+        "torchrun --nproc_per_node 8 -m g2vlm train released-stage1",
+    )
 
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE", help=f"One of {NAMES}.")]
     """Name of a recipe."""
@@ -137,7 +176,9 @@ def _train(recipe: "Recipe", options: Options) -> int:
     # Threads that share a core with the processes that make batches wait for each other most of the time.
     torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) - options.workers))
     device = choose_placement(options.device, "float32").device
-    folder = options.folder or Path("runs") / recipe.name
+    folder = check_folder(options.folder or Path("runs") / recipe.name)
+    if options.store is not None:
+        check_folder(options.store)
     with joined_processes(device) as processes:
         if device.type == "cuda":
             device = torch.device("cuda", processes.local_rank)

@@ -16,7 +16,7 @@ from typing import Any
 
 from g2vlm.errors import MissingExtraError, OutputError
 from g2vlm.scene.save_options import ImageFiles, SaveOptions
-from g2vlm.scene.writing import atomic_path, pack_folder, require_replaceable
+from g2vlm.scene.writing import atomic_path, check_file, check_folder, pack_folder, require_replaceable
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -98,27 +98,16 @@ class Target:
         """Check, before long work, that the place can be written; creates the folders above it.
 
         Raises:
-            OutputError: a folder in place of a file or the reverse, or no right to write.
+            OutputError: a folder in place of a file or the reverse, or a place that cannot be written.
             MissingExtraError: the format needs an optional dependency.
         """
         if self.format.module is not None and importlib.util.find_spec(self.format.module) is None:
             raise MissingExtraError(f"Writing {self.format.kind}", self.format.extra)
-        if not self.format.is_folder or self._is_packed:
-            if self.path.is_dir():
-                raise OutputError(
-                    f"Expected a file to write, but {self.path} is a folder: choose another name."
-                )
-        else:
+        if self.format.is_folder and not self._is_packed and os.path.exists(self.path):
             require_replaceable(self.path)
-        parent = self.path.parent
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"Expected to create the folder {parent}, got {error.strerror}: choose another place."
-            ) from error
-        if not os.access(parent, os.W_OK):
-            raise OutputError(f"Expected to write into {parent}, but that is not allowed: choose another.")
+            check_folder(self.path.parent)
+        else:
+            check_file(self.path)
 
 
 FORMATS: dict[str, Format] = {}

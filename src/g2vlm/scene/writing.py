@@ -30,16 +30,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         The path of an existing empty file with the same ending.
 
     Raises:
-        OutputError: `path` is a folder, its folder cannot be created or written, or the disk fails.
+        OutputError: as `check_file`, or the disk fails.
     """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise OutputError(f"Expected a file to write, but {path} is a folder: add a file name.")
-    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(6)}{target.suffix}")
-    with _reported(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Exclusive creation with the usual permissions; tempfile would make it private to the user.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    target, temporary = _begin(path)
     try:
         yield temporary
         flush_path(temporary)
@@ -76,8 +69,7 @@ def atomic_folder(path: str | os.PathLike[str], about: Mapping[str, object]) -> 
     target = Path(os.path.realpath(path))
     require_replaceable(target)
     temporary = target.with_name(f".{target.name}-{secrets.token_hex(6)}")
-    with _reported(target):
-        temporary.mkdir(parents=True)
+    _make_folder(temporary)
     try:
         yield temporary
         files = sorted(_files(temporary))
@@ -96,6 +88,91 @@ def atomic_folder(path: str | os.PathLike[str], about: Mapping[str, object]) -> 
     flush_path(target.parent)
 
 
+def check_file(path: str | os.PathLike[str]) -> Path:
+    """Make sure, before long work, that a file can be written; creates the folders above it, and no file.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: it is a folder or a device, its name is too long, its folder cannot be created or
+            written, or the disk is full.
+    """
+    target, temporary = _begin(path)
+    temporary.unlink(missing_ok=True)
+    _check_space(target.parent)
+    return Path(path)
+
+
+def check_folder(path: str | os.PathLike[str]) -> Path:
+    """Make sure, before long work, that files can be written into a folder, which is created.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: it is a file, cannot be created or written, or the disk is full.
+    """
+    folder = Path(path)
+    _make_folder(folder)
+    probe = folder / f".{secrets.token_hex(6)}"
+    _create(probe)
+    probe.unlink(missing_ok=True)
+    _check_space(folder)
+    return folder
+
+
+def _begin(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Where a file goes in the end, and an empty file with the same ending in the same folder."""
+    try:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise OutputError(f"Expected a file to write, but {path} is a folder: add a file name.")
+        if target.exists() and not target.is_file():
+            raise OutputError(
+                f"Expected a file to write, but {path} is a device or a pipe: choose another name."
+            )
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:  # a name that is too long, or that no system could hold
+        raise OutputError(f"Expected to write {path}, got {_reason(error)}: choose another name.") from error
+    _make_folder(target.parent)
+    # The start of a long name is enough: the whole would make the temporary one too long.
+    temporary = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(6)}{target.suffix}")
+    _create(temporary)
+    return target, temporary
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"Expected to create the folder {folder}, got {_reason(error)}: choose another place."
+        ) from error
+
+
+def _create(path: Path) -> None:
+    try:
+        # Exclusive creation with the usual permissions; tempfile would make it private to the user.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write into {path.parent}, got {_reason(error)}: choose another place."
+        ) from error
+
+
+def _check_space(folder: Path) -> None:
+    if shutil.disk_usage(folder).free == 0:
+        raise OutputError(f"Expected room on the disk of {folder}, got none: remove something first.")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return "a file where a folder should be"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def flush_path(path: Path) -> None:
     """Wait until a file, or the names in a folder, have reached the disk.
 
@@ -112,17 +189,6 @@ def flush_path(path: Path) -> None:
     except OSError:
         if not is_folder:
             raise
-
-
-@contextmanager
-def _reported(target: Path) -> Iterator[None]:
-    """Turn a place that cannot be written into an `OutputError`."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"Expected to write into {target.parent}, got {error.strerror}: choose another place."
-        ) from error
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What a run says: one JSON object a line, tensorboard where it is installed, and a line for people."""
 
+import contextlib
 import json
 import sys
 import time
@@ -88,7 +89,9 @@ class RunLog:
         if self._progress is not None:
             self._progress.console.print(line, highlight=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            # A terminal that has gone, or a full disk behind it, is no reason to stop.
+            with contextlib.suppress(OSError):
+                print(line, file=sys.stderr, flush=True)
 
 
 def _drop_half_line(path: Path) -> None:
