@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from small_runs import small_recipe, small_trainer
 
+from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
 from g2vlm.model.network import G2VLM
+from g2vlm.training.recipes.recipe import Phase, SyntheticData
 from g2vlm.training.run.watch import WatchedFrames
 
 
@@ -72,3 +74,12 @@ def test_folders_without_frames_are_refused(training_checkpoint, tmp_path):
     with pytest.raises(InputError, match="groups"):
         WatchedFrames(tmp_path, trainer.learner.start)
     trainer.close()
+
+
+def test_rooms_of_a_phase_that_return_are_kept(training_checkpoint, tmp_path):
+    data = SyntheticData(phases=(Phase(1, (World.EASY,), (2,), stride=2, num_rooms=2),), widths=(56,))
+    recipe = small_recipe(training_checkpoint, data=data)
+    trainer = small_trainer(recipe, tmp_path / "run", store=tmp_path / "store")
+    trainer.source[0]
+    trainer.close()
+    assert list((tmp_path / "store").glob("easy-*.npz"))

@@ -84,6 +84,7 @@ def photo_geometry() -> Recipe:
         ),
         widths=(224,),
         aspects=(0.75,),
+        num_rooms=8_000,
     )
     return Recipe(
         name="photo-geometry",

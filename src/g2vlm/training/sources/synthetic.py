@@ -67,7 +67,8 @@ class SyntheticSource:
         assert isinstance(recipe.data, SyntheticData)
         self.recipe, self.data = recipe, recipe.data
         self.builder, self.preparation, self.split = builder, preparation, split
-        self.store = None if store is None or recipe.data.num_rooms is None else PictureStore(store)
+        returning = recipe.data.num_rooms or any(phase.num_rooms for phase in recipe.data.phases)
+        self.store = PictureStore(store) if store is not None and returning else None
 
     def __getitem__(self, index: int) -> TrainingBatch:
         """Render (or read) and lay out one micro-batch."""
