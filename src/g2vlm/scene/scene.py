@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, Float64
 from g2vlm.errors import InputError
 from g2vlm.scene.cloud import PointCloud
 from g2vlm.scene.coloring import view_normals
+from g2vlm.scene.contact_sheet import scene_html
 from g2vlm.scene.filtering import away_from_edges, filter_by_confidence
 from g2vlm.scene.formats import Progress, find_target, no_progress
 from g2vlm.scene.measurement import Measurement, RegionSize, measure_depth, measure_distance, measure_size
@@ -69,6 +70,10 @@ class Scene:
 
     def __repr__(self) -> str:
         return f"Scene({len(self)} views, {self.num_points} points, {self.scale.kind.value} scale)"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: photos, depth and confidence of the views."""
+        return scene_html(self)
 
     def __len__(self) -> int:
         return len(self.views)
