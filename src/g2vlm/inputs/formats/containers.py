@@ -5,6 +5,7 @@ are handed to them with the parts that the pixels need and nothing else; orienta
 are read here, by code that takes anything. A file whose structure is not understood is passed on unchanged.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ _LARGEST_EXTRA = 16 << 20
 _JPEG_PIXEL_APPS = (0xE0, 0xEE)  # JFIF, and Adobe's note on how colours are stored
 _JPEG_STANDALONE = (0x01, *range(0xD0, 0xD8))
 _PNG_KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"sBIT")
+_BOXED_EXIF = re.compile(rb"(?:\0\0\0\0|Exif\0\0)(II\*\0|MM\0\*)")
+_LONGEST_BOXED_EXIF = 1 << 20
 _PNG_EXIF_TEXTS = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
 _TIFF_KEPT = frozenset(
     {*range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(290, 294), 297, 317, 320}
@@ -41,7 +44,21 @@ def without_metadata(data: bytes) -> tuple[bytes, Metadata | None]:
         return _strip_png(data)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _strip_tiff(data)
+    if data[4:8] == b"ftyp":
+        return _blank_exif(data)
     return data, None
+
+
+def _blank_exif(data: bytes) -> tuple[bytes, Metadata | None]:
+    """Empty the EXIF blocks of HEIC and AVIF files: they have turns of their own, which decoders apply."""
+    copy, metadata = bytearray(data), None
+    for found in _BOXED_EXIF.finditer(data):
+        tiff = data[found.start(1) : found.start(1) + _LONGEST_BOXED_EXIF]
+        metadata = metadata or read_metadata(tiff)
+        (start,) = struct.unpack_from("<I" if tiff[:1] == b"I" else ">I", tiff.ljust(8, b"\0"), 4)
+        if start + 2 <= len(tiff):
+            copy[found.start(1) + start : found.start(1) + start + 2] = b"\0\0"
+    return bytes(copy) if metadata is not None else data, metadata
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -24,8 +24,10 @@ def open_image(data: bytes) -> tuple[Image.Image, Metadata]:
     """
     pixels, metadata = without_metadata(data)
     image = _open(pixels)
-    if metadata is None:
-        metadata = metadata_of(image)
+    if metadata is None or data[4:8] == b"ftyp":
+        told = metadata_of(image)
+        camera = told.camera if metadata is None else metadata.camera
+        metadata = Metadata(told.orientation, camera, told.xmp, told.icc)
     return image, metadata
 
 
@@ -84,9 +86,12 @@ def metadata_of(image: Image.Image) -> Metadata:
     exif, xmp, icc = (image.info.get(key, b"") for key in ("exif", "xmp", "icc_profile"))
     texts = [value if isinstance(value, bytes) else b"" for value in (exif, xmp, icc)]
     metadata = read_metadata(*texts)
+    if texts[0] and image.format != "AVIF":
+        return metadata
+    # Tags that were set on the image, and the turns of AVIF, which Pillow tells as tags.
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # noqa: BLE001  Pillow raises anything on odd metadata; the pixels are fine
         return metadata
-    usable = isinstance(orientation, int) and orientation in range(1, 9)
+    usable = isinstance(orientation, int) and orientation in range(2, 9)
     return Metadata(orientation, metadata.camera, metadata.xmp, metadata.icc) if usable else metadata
