@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from small_runs import small_recipe, small_trainer
 
+from g2vlm.model.precision import Precision
 from g2vlm.training.guidance.matching import MatchingGuide
 from g2vlm.training.guidance.pointing import PointingGuide
 from g2vlm.training.recipes.recipe import Batching, LoraSettings, Optimisation, OptimizerKind, Rhythm
 from g2vlm.training.recipes.stages import Stage, released_groups
+from g2vlm.training.run.distributed import Processes
+from g2vlm.training.run.trainer import Ending
 
 SCRIPT = """
 import sys
@@ -31,11 +36,17 @@ with joined_processes(torch.device("cpu")) as processes:
 """
 
 
+HALF = {"precision": Precision.BFLOAT16, "weight_precision": Precision.BFLOAT16}
+CLOSE = {"rel": 1e-3, "abs": 2e-4}
+ROUGH = {"rel": 0.1, "abs": 0.02}
+"""Shards are rounded to bfloat16 on their way, where one process rounds factors alone."""
+
+
 def shared_recipes(checkpoint):
     base = small_recipe(
         checkpoint,
         optimisation=Optimisation(3, 1e-3, warmup=1, ema_decay=0.9, kind=OptimizerKind.MUON),
-        batching=Batching(tokens=24, accumulate=4),
+        batching=Batching(tokens=24, accumulate=2),
         rhythm=Rhythm(log_every=1, validate_every=1, validation_batches=3, save_every=2),
     )
     data = dataclasses.replace(base.data, questions_per_sample=1)
@@ -49,10 +60,11 @@ def shared_recipes(checkpoint):
     guides = {"matching": MatchingGuide(layers=(1,)), "pointing": PointingGuide(layers=(1,))}
     return {
         "geometry": stage(Stage.GEOMETRY, matching=MatchingGuide(layers=(1,))),
-        "joint": stage(Stage.JOINT, optimisation=adam, checkpointing=True),
+        "joint": stage(Stage.JOINT, optimisation=adam, checkpointing=True, precision=Precision.BFLOAT16),
         "reasoning": stage(reasoning, optimisation=adam),
-        "both": stage(Stage.GEOMETRY_AND_LANGUAGE, **guides),
-        "lora": stage(reasoning, optimisation=adam, lora=LoraSettings(rank=2)),
+        # Two micro-batches in each process: gradients are summed over the processes after the second.
+        "both": stage(Stage.GEOMETRY_AND_LANGUAGE, batching=Batching(24, accumulate=4), **guides),
+        "lora": stage(reasoning, optimisation=adam, lora=LoraSettings(rank=2), **HALF),
     }
 
 
@@ -83,12 +95,31 @@ def two(training_checkpoint, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["geometry", "joint", "reasoning", "both", "lora"])
-def test_two_processes_agree_with_one(training_checkpoint, tmp_path, two, name):
-    small_trainer(shared_recipes(training_checkpoint)[name], tmp_path).run()
-    ours, theirs = figures(two / name), figures(tmp_path)
-    assert ours.keys() == theirs.keys()
-    assert len(theirs) == 6
-    for key, values in theirs.items():
-        assert ours[key] == pytest.approx(values, rel=1e-3, abs=2e-4), key
-    assert (two / name / "model" / "model.safetensors").is_file()
+def test_two_processes_agree_with_one(training_checkpoint, tmp_path, two):
+    for name, recipe in shared_recipes(training_checkpoint).items():
+        small_trainer(recipe, tmp_path / name, export_dtype=torch.float32).run()
+        ours, theirs = figures(two / name), figures(tmp_path / name)
+        assert ours.keys() == theirs.keys()
+        assert len(theirs) == 6
+        exact = recipe.precision is Precision.FLOAT32
+        for key, values in theirs.items():
+            # Angles and areas jump where numbers are rough.
+            kept = {k: v for k, v in values.items() if exact or not k.endswith(("deg", "auc30", "accuracy"))}
+            assert {k: ours[key][k] for k in kept} == pytest.approx(kept, **(CLOSE if exact else ROUGH)), name
+        exported = [load_file(run / name / "model" / "model.safetensors") for run in (two, tmp_path)]
+        for key, weight in exported[1].items():
+            torch.testing.assert_close(exported[0][key], weight, rtol=1e-2, atol=4e-3, msg=f"{name} {key}")
+
+
+def test_states_of_two_processes_are_continued_by_one(training_checkpoint, two):
+    # SR: some weights of the geometric expert never see a gradient, and so have no moments of their own.
+    trainer = small_trainer(shared_recipes(training_checkpoint)["reasoning"], two / "reasoning")
+    assert trainer.progress.step == 3
+    assert trainer.run() is Ending.COMPLETE
+
+
+def test_cores_are_shared_out_among_processes_and_workers(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert Processes().own_threads(workers=1) == 15
+    assert Processes(1, 4, 1, local_count=4).own_threads(workers=1) == 3
+    assert Processes(0, 16, 0, local_count=16).own_threads(workers=2) == 1

@@ -24,7 +24,7 @@ def names(optimizer: torch.optim.Optimizer, weights: dict[str, nn.Parameter]) ->
 
 def test_adamw_takes_everything_and_decays_matrices_only():
     weights = some_weights()
-    (only,) = make_optimizers(weights, Optimisation(1, 1e-3, weight_decay=0.1), fused=True)
+    (only,) = make_optimizers(weights, Optimisation(1, 1e-3, weight_decay=0.1))
     decays = names(only, weights)
     assert decays.keys() == weights.keys()
     matrices = {"mixture.layers.0.geometric.out.weight", "point_head.prediction.proj.weight"}
@@ -34,7 +34,7 @@ def test_adamw_takes_everything_and_decays_matrices_only():
 def test_muon_takes_matrices_between_channels_only():
     weights = some_weights()
     settings = Optimisation(1, 1e-3, kind=OptimizerKind.MUON)
-    muon, adamw = make_optimizers(weights, settings, fused=True)
+    muon, adamw = make_optimizers(weights, settings)
     assert isinstance(muon, torch.optim.Muon)
     assert set(names(muon, weights)) == {"mixture.layers.0.geometric.out.weight"}
     assert set(names(adamw, weights)) == set(weights) - set(names(muon, weights))
@@ -45,7 +45,7 @@ def test_steps_of_both_are_about_as_large():
     for kind in OptimizerKind:
         torch.manual_seed(0)
         weights = {"layers.0.out.weight": nn.Parameter(torch.zeros(64, 48))}
-        for optimizer in make_optimizers(weights, Optimisation(1, 1e-3, kind=kind), fused=False):
+        for optimizer in make_optimizers(weights, Optimisation(1, 1e-3, kind=kind)):
             weights["layers.0.out.weight"].grad = torch.randn(64, 48)
             optimizer.step()
         sizes.append(weights["layers.0.out.weight"].detach().square().mean().sqrt().item())

@@ -127,7 +127,7 @@ def test_signal_ends_after_the_step(training_checkpoint, tmp_path):
 def test_accumulation_equals_the_mean_of_micro_batches(training_checkpoint, tmp_path):
     recipe = small_recipe(training_checkpoint, batching=Batching(tokens=48, accumulate=2))
     trainer = small_trainer(recipe, tmp_path)
-    parts = [trainer._loss(trainer.source[i], 0, ALONE).total.item() for i in range(2)]
+    parts = [trainer._loss(trainer.source[i], ALONE).total.item() for i in range(2)]
     terms = trainer.step(iter([trainer.source[0], trainer.source[1]]))
     assert terms["loss"] == pytest.approx(sum(parts) / 2, rel=1e-5)
 
@@ -137,7 +137,7 @@ def test_checkpointing_changes_no_gradient(training_checkpoint, tmp_path):
     for checkpointing in (False, True):
         recipe = small_recipe(training_checkpoint, checkpointing=checkpointing)
         trainer = small_trainer(recipe, tmp_path / str(checkpointing))
-        trainer._loss(trainer.source[0], 0, ALONE).total.backward()
+        trainer._loss(trainer.source[0], ALONE).total.backward()
         gradients.append([w.grad for w in trainer.learner.weights.values() if w.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 50
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))

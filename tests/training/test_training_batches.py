@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
 from g2vlm.training.recipes.recipe import Batching, Phase, QuestionFileData, SyntheticData
 from g2vlm.training.recipes.stages import Stage
-from g2vlm.training.run.setup import require_fitting_data, training_batches, validation_batches
+from g2vlm.training.run.setup import require_fitting_data, training_batches, validation_sources
 from g2vlm.training.sources.augmentation import Augmentation, augmented
 from g2vlm.training.sources.framing import reframed
 from g2vlm.training.sources.pictures import PictureStore, render_pictures
+
+RUN = Path("unused")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def start(training_checkpoint, tmp_path_factory):
 
 def test_a_batch_is_a_function_of_its_index(start, training_checkpoint):
     recipe = small_recipe(training_checkpoint, Stage.GEOMETRY_AND_LANGUAGE)
-    source, again = (training_batches(recipe, start, None) for _ in range(2))
+    source, again = (training_batches(recipe, start, RUN) for _ in range(2))
     first, other = source[3], source[4]
     repeated = again[3]
     assert torch.equal(first.inputs.photographs.images, repeated.inputs.photographs.images)
@@ -37,7 +40,7 @@ def test_a_batch_is_a_function_of_its_index(start, training_checkpoint):
 
 def test_budget_decides_the_number_of_samples(start, training_checkpoint):
     recipe = small_recipe(training_checkpoint, batching=Batching(tokens=100))
-    batch = training_batches(recipe, start, None)[0]
+    batch = training_batches(recipe, start, RUN)[0]
     # 56 x 42 pixels in patches of 14: 12 tokens a view, two views in the first phase.
     assert (batch.num_samples, batch.num_views) == (4, 2)
     assert batch.geometry.points_world.shape == (4, 2, 42, 56, 3)
@@ -51,7 +54,7 @@ def test_phases_follow_the_steps():
 
 def test_validation_visits_held_out_rooms_only(start, training_checkpoint):
     recipe = small_recipe(training_checkpoint)
-    held_out, trained = validation_batches(recipe, start, None), training_batches(recipe, start, None)
+    held_out, trained = validation_sources(recipe, start, RUN)[0][0], training_batches(recipe, start, RUN)
     for index in range(5):
         held_out_seeds = held_out.draw(index, np.random.default_rng(index)).seeds
         assert all(seed in Split.VALIDATION.seeds for seed in held_out_seeds)
@@ -104,12 +107,12 @@ def question_file(tmp_path):
     return path
 
 
-def test_question_file_is_visited_once_a_pass(start, training_checkpoint, question_file):
+def test_question_file_is_visited_once_a_pass(start, training_checkpoint, question_file, tmp_path):
     data = QuestionFileData(question_file)
     recipe = small_recipe(training_checkpoint, Stage.JOINT, data=data, batching=Batching(tokens=24))
-    source = training_batches(recipe, start, None)
+    source = training_batches(recipe, start, tmp_path / "run")
     for turn in range(2):
-        batches = [source[turn * source._batches_per_pass + i] for i in range(source._batches_per_pass)]
+        batches = [source[turn * source.batches_per_pass + i] for i in range(source.batches_per_pass)]
         assert sum(batch.num_samples for batch in batches) == 5
         assert {batch.num_views for batch in batches} == {1, 2}
         assert all(batch.num_samples * batch.num_views <= 2 for batch in batches)
@@ -126,9 +129,9 @@ def test_geometry_cannot_be_learned_from_questions(training_checkpoint, question
 def test_widths_must_be_whole_patches(start, training_checkpoint):
     recipe = small_recipe(training_checkpoint, data=SyntheticData(widths=(60,)))
     with pytest.raises(InputError, match="patch size 14"):
-        require_fitting_data(recipe, start.network, 1)
+        require_fitting_data(recipe, start.config, 1)
     with pytest.raises(InputError, match="multiple of the 2 processes"):
-        require_fitting_data(small_recipe(training_checkpoint), start.network, 2)
+        require_fitting_data(small_recipe(training_checkpoint), start.config, 2)
 
 
 def test_reframed_pictures_keep_the_truth_about_every_pixel():
@@ -163,7 +166,7 @@ def test_some_steps_leave_the_geometric_images_out(start, training_checkpoint):
     )
     data = dataclasses.replace(recipe.data, semantic_only_share=0.5)
     recipe = dataclasses.replace(recipe, data=data)
-    source = training_batches(recipe, start, None)
+    source = training_batches(recipe, start, RUN)
     draws = [source.draw(index, np.random.default_rng(index)) for index in range(40)]
     seen = [draw.has_geometric for draw in draws]
     # All micro-batches of a step agree.
@@ -175,5 +178,5 @@ def test_some_steps_leave_the_geometric_images_out(start, training_checkpoint):
     assert batch.answers is not None
     assert batch.inputs.layout.geometric_positions.shape[-1] == 0
     assert source[seen.index(True)].inputs.photographs is not None
-    held_out = validation_batches(recipe, start, None)
+    held_out = validation_sources(recipe, start, RUN)[0][0]
     assert all(held_out.draw(index, np.random.default_rng(index)).has_geometric for index in range(40))

@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
 from small_runs import small_recipe, small_start
 
+from g2vlm.checkpoints.loading import load_network
 from g2vlm.model.network import GeometryPrediction
+from g2vlm.model.precision import Placement, Precision
 from g2vlm.training.recipes.stages import Stage
-from g2vlm.training.run.setup import validation_batches
+from g2vlm.training.run.setup import validation_sources
 from g2vlm.training.run.validation import _Sums, validate
 
 
@@ -16,7 +20,7 @@ def start(training_checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def batch(start, training_checkpoint):
     recipe = small_recipe(training_checkpoint, Stage.GEOMETRY_AND_LANGUAGE)
-    return validation_batches(recipe, start, None)[0]
+    return validation_sources(recipe, start, Path("unused"))[0][0][0]
 
 
 def perfect(truth, scale=1.0):
@@ -53,7 +57,10 @@ def test_answers_are_judged_token_by_token(batch):
     assert sums.figures()["token_accuracy"] == 0.5
 
 
-def test_network_is_judged_on_both(start, batch):
-    figures = validate(start.network, [batch], torch.autocast("cpu", torch.bfloat16, enabled=False))
+def test_network_is_judged_on_both(training_checkpoint, batch):
+    network = load_network(training_checkpoint, Placement(torch.device("cpu"), Precision.FLOAT32))
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=False)
+    figures = validate(network, [(batch, True), (batch, False)], autocast)
+    assert figures == validate(network, [(batch, True)], autocast)
     assert set(figures) >= {"abs_rel", "auc30", "answer_loss", "token_accuracy"}
     assert figures["abs_rel"] > 0.05

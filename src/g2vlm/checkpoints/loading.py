@@ -164,6 +164,26 @@ def inspect_keys(
     )
 
 
+def open_checkpoint(folder: Path, ignore: Iterable[str] = ()) -> tuple[Weights, G2VLMConfig]:
+    """Open a checkpoint folder whose keys are exactly those of its configuration; reads no weights yet.
+
+    Args:
+        folder: released layout, see `files`.
+        ignore: as of `load_network`.
+
+    Raises:
+        CheckpointError: see `Weights.open` and `read_config`.
+        IncompleteCheckpointError: a key is missing, left over or misshapen.
+    """
+    weights = Weights.open(folder)
+    has_confidence = any(key.startswith("conf_decoder.") for key in weights.shapes)
+    config = read_config(folder, has_confidence=has_confidence)
+    report = inspect_keys(weights.shapes, config, ignore)
+    if report:
+        raise IncompleteCheckpointError(weights.path, report)
+    return weights, config
+
+
 def load_network(
     folder: Path,
     placement: Placement,
@@ -191,12 +211,7 @@ def load_network(
         CheckpointError: see `Weights.open` and `read_config`.
         IncompleteCheckpointError: a key is missing, left over or misshapen.
     """
-    weights = Weights.open(folder)
-    has_confidence = any(key.startswith("conf_decoder.") for key in weights.shapes)
-    config = read_config(folder, has_confidence=has_confidence)
-    report = inspect_keys(weights.shapes, config, ignore)
-    if report:
-        raise IncompleteCheckpointError(weights.path, report)
+    weights, config = open_checkpoint(folder, ignore)
     network = outline(config, parts)
     _fill_parts(network, network.parts, weights, placement, on_progress)
     return network.eval().requires_grad_(False)

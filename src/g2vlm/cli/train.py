@@ -1,7 +1,6 @@
 """`g2vlm train`: run a recipe, in slices if need be, on one process or many."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +78,11 @@ class Options:
     """Learn from this file of LLaVA-style JSON lines instead of the synthetic world."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """What image paths in the question file are relative to; the file's folder without it."""
+    rooms_share: float | None = None
+    """With --questions: share of the steps that go on learning from rendered rooms; without it 0.5 where the
+    recipe learns geometry, else 0."""
+    held_out: float | None = None
+    """With --questions: share of its images that is not learned but validated; 0.02 without it."""
     steps: int | None = None
     """Optimisation steps of the whole run; the schedule is stretched to them."""
     learning_rate: float | None = None
@@ -94,7 +98,8 @@ class Options:
     workers: int = 1
     """Processes that make batches."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """CPU threads of the network; without it, one for each core that makes no batches."""
+    """CPU threads of the network; without it, one for each core that makes no batches, shared out among the
+    processes of this machine."""
     max_minutes: float | None = None
     """Save and stop after so long; the same command continues."""
     save_minutes: float = 10.0
@@ -124,7 +129,7 @@ def run(options: Options) -> int:
 def _adjusted(options: Options) -> "Recipe":
     """The recipe with the values given on the command line."""
     from g2vlm.training.recipes.catalogue import recipe_named
-    from g2vlm.training.recipes.recipe import FromCheckpoint, QuestionFileData
+    from g2vlm.training.recipes.recipe import FromCheckpoint
 
     if options.images is not None and options.questions is None:
         raise InputError("Expected --questions FILE beside --images: they say where its images are.")
@@ -145,10 +150,36 @@ def _adjusted(options: Options) -> "Recipe":
         recipe = dataclasses.replace(recipe, seed=options.seed)
     if options.init_from is not None:
         recipe = dataclasses.replace(recipe, start=FromCheckpoint(options.init_from))
-    if options.questions is not None:
-        data = QuestionFileData(options.questions, options.images)
-        recipe = dataclasses.replace(recipe, data=data)
-    return recipe
+    return _with_questions(recipe, options)
+
+
+def _with_questions(recipe: "Recipe", options: Options) -> "Recipe":
+    """The recipe with the data given on the command line."""
+    from g2vlm.training.recipes.recipe import Mixture, MixturePart, QuestionFileData
+
+    if options.questions is None:
+        if options.rooms_share is not None or options.held_out is not None:
+            raise InputError("Expected --questions FILE beside --rooms_share or --held_out.")
+        return recipe
+    rooms = options.rooms_share
+    if rooms is None:
+        rooms = 0.5 if recipe.stage.has_geometry else 0.0
+    if not 0 <= rooms < 1 or not 0 <= (options.held_out or 0.0) < 1:
+        raise InputError(
+            f"Expected shares from 0 to below 1, got --rooms_share {rooms} and --held_out {options.held_out}."
+        )
+    questions = QuestionFileData(options.questions, options.images)
+    if options.held_out is not None:
+        questions = dataclasses.replace(questions, held_out=options.held_out)
+    if not rooms:
+        return dataclasses.replace(recipe, data=questions)
+    say(
+        f"{1 - rooms:.0%} of the steps learn answers from {options.questions}, {rooms:.0%} learn from "
+        "rendered rooms: a question file says nothing about points and cameras."
+    )
+    assert not isinstance(recipe.data, Mixture)
+    parts = (MixturePart(questions, 1 - rooms), MixturePart(recipe.data, rooms))
+    return dataclasses.replace(recipe, data=Mixture(parts))
 
 
 def _plan(recipe: "Recipe", options: Options) -> int:
@@ -173,13 +204,12 @@ def _train(recipe: "Recipe", options: Options) -> int:
     from g2vlm.training.run.distributed import joined_processes
     from g2vlm.training.run.trainer import Ending, Runtime, Trainer
 
-    # Threads that share a core with the processes that make batches wait for each other most of the time.
-    torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) - options.workers))
     device = choose_placement(options.device, "float32").device
     folder = check_folder(options.folder or Path("runs") / recipe.name)
     if options.store is not None:
         check_folder(options.store)
     with joined_processes(device) as processes:
+        torch.set_num_threads(options.threads or processes.own_threads(options.workers))
         if device.type == "cuda":
             device = torch.device("cuda", processes.local_rank)
         runtime = Runtime(

@@ -72,7 +72,7 @@ def iterate_question_file(path: Path, image_folder: Path | None = None) -> Itera
     with stream:
         for number, line in enumerate(decoded_lines(stream, str(path)), start=1):
             if line.strip():
-                yield _conversation(line, f"{path}, line {number}", folder)
+                yield parse_conversation(line, f"{path}, line {number}", folder)
 
 
 def write_question_file(path: Path, conversations: Sequence[Conversation]) -> None:
@@ -96,7 +96,17 @@ def write_question_file(path: Path, conversations: Sequence[Conversation]) -> No
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _conversation(line: str, where: str, folder: Path) -> Conversation:
+def parse_conversation(line: str, where: str, folder: Path) -> Conversation:
+    """One line of a question file.
+
+    Args:
+        line: the JSON object.
+        where: the line's name in messages.
+        folder: what image paths are relative to.
+
+    Raises:
+        InputError: saying what is wrong with it, or which image does not exist.
+    """
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:

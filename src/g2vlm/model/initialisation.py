@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from g2vlm.model.network import G2VLM
@@ -66,8 +67,17 @@ def initialise_(network: G2VLM, choices: Initialisation = Initialisation()) -> G
     return network
 
 
-def starting_weight(name: str, shape: tuple[int, ...], choices: Initialisation, network: G2VLM) -> Tensor:
-    """What one weight of a network starts from; the network's own numbers are not read."""
+def starting_weight(
+    name: str, shape: tuple[int, ...], choices: Initialisation, network: G2VLM
+) -> Float[Tensor, "..."]:
+    """What one weight of a network starts from, whatever the others do; its own numbers are not read.
+
+    Args:
+        name: ours.
+        shape: of the whole weight.
+        choices: what to start from.
+        network: whose depths decide how much residual branches are shrunk.
+    """
     leaf = name.rpartition(".")[2]
     if leaf == "gamma":
         inside_mixture = name.startswith("mixture.")

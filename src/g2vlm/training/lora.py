@@ -1,103 +1,192 @@
-"""Low-rank updates of the experts (LoRA, arXiv 2106.09685): fine-tuning with a hundredth of the optimizer."""
+"""Low-rank updates of the experts (LoRA, arXiv 2106.09685): fine-tuning with a hundredth of the optimizer.
+
+The layers and the file format are those of `peft`: an exported adapter opens there and loads back into ours.
+"""
 
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from g2vlm.errors import CheckpointError, InputError
 from g2vlm.model.network import G2VLM
+from g2vlm.scene.writing import atomic_path
 from g2vlm.training.recipes.recipe import LoraSettings
-from g2vlm.training.recipes.stages import Group, group_of
+from g2vlm.training.recipes.stages import Group
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 ADAPTED = ("qkv", "out", "mlp.gate_up", "mlp.down")
 """Linear maps of an expert's layer that get an update."""
+BASE = "base_layer"
+"""What peft calls the linear map beneath an update."""
+_EXPERTS = {Group.GEOMETRIC_EXPERT: "geometric", Group.SEMANTIC_EXPERT: "semantic"}
+_NAME = "default"
+_PREFIX = "base_model.model."
+"""What peft puts before the names of a network's own weights in its files."""
+_WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
-class LowRankLinear(nn.Module):
-    """A frozen linear map plus a trained one of low rank, which starts at zero."""
-
-    def __init__(self, base: nn.Linear, settings: LoraSettings) -> None:
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.scale = settings.alpha / settings.rank
-        device = base.weight.device
-        self.down = nn.Parameter(torch.empty(settings.rank, base.in_features, device=device))
-        self.up = nn.Parameter(torch.zeros(base.out_features, settings.rank, device=device))
-
-    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """Apply both."""
-        low = nn.functional.linear(x.to(self.down.dtype), self.down)
-        update = nn.functional.linear(low, self.up)
-        result: Tensor = self.base(x)
-        return result + (update * self.scale).to(result.dtype)
-
-    def merged_weight(self) -> Float[Tensor, "outputs inputs"]:
-        """The weight of one plain linear map that does the same."""
-        update = (self.up @ self.down) * self.scale
-        return (self.base.weight.float() + update).to(self.base.weight.dtype)
-
-
-def add_lora_(network: G2VLM, trained: frozenset[Group], settings: LoraSettings, seed: int = 0) -> None:
-    """Wrap, in place, the matrices of the trained experts.
+def add_lora_(network: G2VLM, trained: frozenset[Group], settings: LoraSettings) -> None:
+    """Give the matrices of the trained experts an update each, in place.
 
     Args:
-        network: a loaded network.
+        network: on the meta device or filled; updates lie on the meta device until they are filled.
         trained: groups of weights that may change; only experts are adapted.
         settings: rank and scale.
-        seed: of the drawn halves.
+
+    Raises:
+        InputError: no expert is trained, or peft is not installed.
     """
-    generator = torch.Generator().manual_seed(seed)
-    assert network.mixture is not None
-    names = [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear)
-        and name.startswith("mixture.layers.")
-        and name.split(".", 4)[-1] in ADAPTED
-        and group_of(name) in trained
-    ]
-    for name in names:
-        parent, leaf = network.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-        wrapped = LowRankLinear(getattr(parent, leaf), settings)
-        if wrapped.down.device.type != "meta":
-            drawn = torch.randn(wrapped.down.shape, generator=generator)
-            wrapped.down.data.copy_(drawn / math.sqrt(wrapped.down.shape[1]))
-        setattr(parent, leaf, wrapped)
+    experts = [_EXPERTS[group] for group in _EXPERTS if group in trained]
+    if not experts:
+        raise InputError(
+            "Expected a recipe that trains an expert, since low-rank updates are of experts only."
+        )
+    peft = _peft()
+    leaves = "|".join(leaf.replace(".", r"\.") for leaf in ADAPTED)
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=rf"mixture\.layers\.\d+\.({'|'.join(experts)})\.({leaves})",
+    )
+    peft.inject_adapter_in_model(config, network, _NAME, low_cpu_mem_usage=True)
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise InputError("Low-rank updates need peft: pip install 'g2vlm[train]'") from error
+    return peft
+
+
+def is_update(name: str) -> bool:
+    """Whether a weight belongs to an update."""
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def drawn_update(name: str, shape: tuple[int, ...], seed: int) -> Float[Tensor, "rows columns"]:
+    """What half of an update starts from: one is drawn, the other zero, so that the whole is zero."""
+    if ".lora_B." in name:
+        return torch.zeros(shape)
+    generator = torch.Generator().manual_seed((zlib.crc32(name.encode()) + seed * 7_919) % 2**63)
+    reach = 1 / math.sqrt(shape[1])
+    return torch.empty(shape).uniform_(-reach, reach, generator=generator)
 
 
 def freeze_all_but_lora_(network: G2VLM) -> list[tuple[str, nn.Parameter]]:
     """Let gradients flow into low-rank updates only, and return them with their names."""
     network.requires_grad_(False)
-    chosen = []
-    for name, module in network.named_modules():
-        if isinstance(module, LowRankLinear):
-            for leaf in ("down", "up"):
-                parameter = getattr(module, leaf).requires_grad_(True)
-                chosen.append((f"{name}.{leaf}", parameter))
+    chosen = [(name, weight) for name, weight in network.named_parameters() if is_update(name)]
+    for _, weight in chosen:
+        weight.requires_grad_(True)
     return chosen
+
+
+def adapted_layers(network: nn.Module) -> dict[str, Any]:
+    """Layers with an update, by the name of the plain linear map that they stand for."""
+    return {name: module for name, module in network.named_modules() if hasattr(module, "lora_A")}
+
+
+def merged_weight(
+    layer: Any, whole: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> Float[Tensor, "outputs inputs"]:
+    """The weight of one plain linear map that does what a layer with an update does.
+
+    Args:
+        layer: one of `adapted_layers`.
+        whole: gathers a weight from its shards.
+    """
+    parts = (layer.base_layer, layer.lora_B[_NAME], layer.lora_A[_NAME])
+    base, up, down = (whole(part.weight.detach()) for part in parts)
+    return (base.float() + (up.float() @ down.float()) * layer.scaling[_NAME]).to(base.dtype)
 
 
 @contextmanager
 def merged_lora(network: G2VLM) -> Iterator[None]:
     """Within it, the network has plain linear maps again, with the updates inside their weights."""
-    wrapped = [
-        (name, module) for name, module in network.named_modules() if isinstance(module, LowRankLinear)
-    ]
-    kept = [module.base.weight.data for _, module in wrapped]
+    layers = adapted_layers(network)
+    kept = {name: layer.base_layer.weight.data for name, layer in layers.items()}
     try:
-        for name, module in wrapped:
-            module.base.weight.data = module.merged_weight().detach()
-            _place(network, name, module.base)
+        for name, layer in layers.items():
+            layer.base_layer.weight.data = merged_weight(layer)
+            _place(network, name, layer.base_layer)
         yield
     finally:
-        for (name, module), weight in zip(wrapped, kept, strict=True):
-            module.base.weight.data = weight
-            _place(network, name, module)
+        for name, layer in layers.items():
+            layer.base_layer.weight.data = kept[name]
+            _place(network, name, layer)
 
 
-def _place(network: G2VLM, name: str, module: nn.Module) -> None:
+def _place(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, leaf = name.rpartition(".")
     setattr(network.get_submodule(parent), leaf, module)
+
+
+def save_adapter(network: G2VLM, updates: Mapping[str, Tensor], base: str, folder: Path) -> None:
+    """Write the updates as peft does.
+
+    Args:
+        network: with updates.
+        updates: their whole weights by name, on any device.
+        base: name of the checkpoint that they were trained on.
+        folder: gets `adapter_config.json` and `adapter_model.safetensors`.
+    """
+    from safetensors.torch import save_file
+
+    config: LoraConfig = network.peft_config[_NAME]  # type: ignore[index, assignment]
+    config.base_model_name_or_path = base
+    config.inference_mode = True
+    state = {
+        _PREFIX + name.replace(f".{_NAME}.", "."): weight.detach().cpu().contiguous()
+        for name, weight in updates.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / _WEIGHTS) as temporary:
+        save_file(state, str(temporary), metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
+
+
+def merge_adapter_(network: G2VLM, folder: Path) -> None:
+    """Put the updates of an adapter, written here or by peft, into the weights of a network.
+
+    Args:
+        network: the one that the adapter was trained on, filled.
+        folder: with `adapter_config.json` and `adapter_model.safetensors`.
+
+    Raises:
+        CheckpointError: a file is missing, or the adapter belongs to another network.
+        InputError: peft is not installed.
+    """
+    from safetensors.torch import load_file
+
+    if not ((folder / _CONFIG).is_file() and (folder / _WEIGHTS).is_file()):
+        raise CheckpointError(f"Expected {_CONFIG} and {_WEIGHTS} in {folder}: give an adapter's folder.")
+    peft = _peft()
+    state = {name.removeprefix(_PREFIX): w for name, w in load_file(str(folder / _WEIGHTS)).items()}
+    config = peft.LoraConfig.from_pretrained(str(folder))
+    try:
+        peft.inject_adapter_in_model(config, network, _NAME)
+        wanted = {
+            name.replace(f".{_NAME}.", ".") for name, _ in network.named_parameters() if is_update(name)
+        }
+        if wanted != state.keys():
+            raise ValueError(f"{len(wanted ^ state.keys())} weights do not match")
+        peft.set_peft_model_state_dict(network, state)
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"Expected an adapter of this network in {folder}, got another ({str(error).splitlines()[0]}): "
+            "load the checkpoint that it was trained on."
+        ) from error
+    for name, layer in adapted_layers(network).items():
+        layer.base_layer.weight.data = merged_weight(layer)
+        _place(network, name, layer.base_layer)
+    network.requires_grad_(False)

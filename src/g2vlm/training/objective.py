@@ -1,7 +1,7 @@
 """One forward pass of a training batch, and the losses it is judged by."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -10,24 +10,11 @@ from torch import Tensor, nn
 from g2vlm.model.network import GeometryPrediction, Outputs, Wants
 from g2vlm.training import losses
 from g2vlm.training.guidance.guides import AttentionGuides
-from g2vlm.training.losses import GeometryLossWeights
 from g2vlm.training.run.distributed import sum_over_processes
 from g2vlm.training.sources.batches import AnswerTargets, TrainingBatch
 
 GEOMETRY_TERMS = ("local", "global_", "normal", "translation", "rotation")
 """Parts of the geometry loss that are logged."""
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a stage minimises, at one step."""
-
-    geometry: GeometryLossWeights = field(default_factory=GeometryLossWeights)
-    """Constants of the geometry loss."""
-    stride: int = 1
-    """The geometry loss looks at every `stride`-th pixel of every `stride`-th row only."""
-    language_weight: float = 1.0
-    """Factor of the language loss."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +63,8 @@ class BatchLoss:
 def batch_loss(
     network: nn.Module,
     batch: TrainingBatch,
-    objective: Objective,
     counts: StepCounts,
+    language_weight: float = 1.0,
     guides: AttentionGuides | None = None,
 ) -> BatchLoss:
     """Run the network on a micro-batch and compare.
@@ -85,13 +72,13 @@ def batch_loss(
     Args:
         network: a complete `G2VLM`, possibly sharded.
         batch: on the network's device.
-        objective: weights of the losses.
         counts: of the whole step.
+        language_weight: factor of the language loss beside the geometry loss.
         guides: the losses of guided attention, where the recipe guides any.
     """
     wants = Wants(
         geometry=batch.geometry is not None,
-        global_points=batch.geometry is not None and objective.geometry.global_ > 0,
+        global_points=batch.geometry is not None and batch.comparison.weights.global_ > 0,
         logit_slots=None if batch.answers is None else batch.answers.slots,
     )
     outputs: Outputs = network(batch.inputs, wants)
@@ -99,15 +86,15 @@ def batch_loss(
     total, terms = nothing, dict.fromkeys(_names(counts, guides), nothing)
     if batch.geometry is not None:
         assert outputs.geometry is not None
-        predicted, truth = _thinned(as_loss_input(outputs.geometry), batch.geometry, objective.stride)
-        loss = losses.geometry_loss(predicted, truth, objective.geometry)
+        predicted, truth = _thinned(as_loss_input(outputs.geometry), batch.geometry, batch.comparison.stride)
+        loss = losses.geometry_loss(predicted, truth, batch.comparison.weights)
         total = total + loss.total / counts.geometry
         for name in GEOMETRY_TERMS:
             terms[name.rstrip("_")] = getattr(loss, name).detach() / counts.geometry
     if batch.answers is not None:
         assert outputs.logits is not None
         language = _language_loss(outputs.logits, batch.answers, counts.answer_tokens)
-        total = total + objective.language_weight * language
+        total = total + language_weight * language
         if counts.answer_tokens:
             terms["language"] = language.detach()
     if guides is not None:

@@ -1,5 +1,6 @@
 """A recipe: everything that decides the outcome of a training run, as one frozen value."""
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -113,6 +114,32 @@ class QuestionFileData:
     """What image paths are relative to; the file's own folder by default."""
     max_views: int = 8
     """Samples with more images are thinned evenly."""
+    held_out: float = 0.02
+    """Share of the images, with all that is asked about them, that is not learned but validated."""
+
+
+@dataclass(frozen=True)
+class MixturePart:
+    """Data that take part in a mixture."""
+
+    data: SyntheticData | QuestionFileData
+    share: float
+    """Of the steps; shares need not sum to one."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several kinds of data; every step visits one of them."""
+
+    parts: tuple[MixturePart, ...]
+
+
+Data = SyntheticData | QuestionFileData | Mixture
+
+
+def parts_of(data: Data) -> tuple[MixturePart, ...]:
+    """The parts of a mixture; data by themselves are the whole of one."""
+    return data.parts if isinstance(data, Mixture) else (MixturePart(data, 1.0),)
 
 
 @dataclass(frozen=True)
@@ -190,7 +217,7 @@ class Recipe:
     name: str
     stage: Stage
     start: FromScratch | FromCheckpoint
-    data: SyntheticData | QuestionFileData
+    data: Data
     trained: frozenset[Group]
     """Weights that change; all others are frozen."""
     optimisation: Optimisation
@@ -218,7 +245,11 @@ class Recipe:
                 f"Expected at least one step, token and micro-batch in the recipe {self.name}, got "
                 f"{self.optimisation.steps}, {self.batching.tokens}, {self.batching.accumulate}."
             )
-        if self.stage is Stage.GEOMETRY and isinstance(self.data, QuestionFileData):
+        parts = parts_of(self.data)
+        if not parts or any(not 0 < part.share < math.inf for part in parts):
+            raise InputError(f"Expected data with shares above zero in the recipe {self.name}.")
+        is_file = [isinstance(part.data, QuestionFileData) for part in parts]
+        if self.stage is Stage.GEOMETRY and any(is_file):
             raise InputError(f"The recipe {self.name} trains geometry, but a question file holds none.")
         if self.lora is None and self.weight_precision is not Precision.FLOAT32:
             raise InputError(

@@ -16,7 +16,7 @@ from g2vlm.model.layout import Layout
 from g2vlm.model.network import G2VLM, ModelInputs, Photographs, SemanticPatches, Wants
 from g2vlm.model.precision import Precision, cast_
 from g2vlm.training.lora import add_lora_, freeze_all_but_lora_
-from g2vlm.training.recipes.recipe import FromScratch, Recipe, SyntheticData
+from g2vlm.training.recipes.recipe import FromScratch, Recipe, SyntheticData, parts_of
 from g2vlm.training.recipes.stages import freeze_
 from g2vlm.training.run.learner import set_checkpointing_
 from g2vlm.training.run.optimizers import orthogonalised
@@ -137,9 +137,11 @@ def _measure(network: G2VLM, recipe: Recipe, trained: list[nn.Parameter]) -> tup
 def _largest_batch(config: G2VLMConfig, recipe: Recipe) -> tuple[ModelInputs, Wants]:
     """A micro-batch on the meta device with the most views of the recipe."""
     views, width, aspect = 4, config.image_width, 0.75
-    if isinstance(recipe.data, SyntheticData):
-        views = max(max(phase.views) for phase in recipe.data.phases)
-        width, aspect = max(recipe.data.widths), max(recipe.data.aspects)
+    for data in (part.data for part in parts_of(recipe.data)):
+        if not isinstance(data, SyntheticData):
+            continue
+        views = max(max(phase.views) for phase in data.phases)
+        width, aspect = max(data.widths), max(data.aspects)
     patch = config.geometric_encoder.patch_size
     rows, columns = max(1, round(width * aspect / patch)), width // patch
     batch = max(1, recipe.batching.tokens // (views * rows * columns))

@@ -6,6 +6,8 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from g2vlm.training.recipes.recipe import Optimisation, OptimizerKind
 
+FUSED_DEVICES = ("cpu", "cuda", "mps")
+"""Where AdamW has one kernel for all that it does to a weight."""
 _OUTSIDE = (
     "embedding.weight",
     "language_head.weight",
@@ -18,9 +20,7 @@ _OUTSIDE = (
 """How names of matrices end that lead from pictures and words to channels or back: Muon is for the others."""
 
 
-def make_optimizers(
-    weights: dict[str, nn.Parameter], settings: Optimisation, *, fused: bool
-) -> list[Optimizer]:
+def make_optimizers(weights: dict[str, nn.Parameter], settings: Optimisation) -> list[Optimizer]:
     """The optimizers that together change all weights, one learning rate for all.
 
     Only matrices are decayed (no norms, biases, scales, tables or embeddings).
@@ -28,7 +28,6 @@ def make_optimizers(
     Args:
         weights: what is trained, by name.
         settings: kind, decay and moments.
-        fused: one kernel for all of AdamW; not for sharded weights.
     """
     inside = orthogonalised(weights, settings)
     rest = {name: weight for name, weight in weights.items() if name not in inside}
@@ -40,7 +39,7 @@ def make_optimizers(
             Muon(list(inside.values()), lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
         )
     if rest:
-        optimizers.append(_adamw(rest, settings, fused=fused))
+        optimizers.append(_adamw(rest, settings))
     return optimizers
 
 
@@ -51,7 +50,7 @@ def orthogonalised(weights: dict[str, nn.Parameter], settings: Optimisation) -> 
     return {name: w for name, w in weights.items() if w.ndim == 2 and not name.endswith(_OUTSIDE)}
 
 
-def _adamw(weights: dict[str, nn.Parameter], settings: Optimisation, *, fused: bool) -> AdamW:
+def _adamw(weights: dict[str, nn.Parameter], settings: Optimisation) -> AdamW:
     decayed = {name for name, weight in weights.items() if weight.ndim == 2 and name != "embedding.weight"}
     groups = [
         {
@@ -61,9 +60,8 @@ def _adamw(weights: dict[str, nn.Parameter], settings: Optimisation, *, fused: b
         {"params": [w for name, w in weights.items() if name not in decayed], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if fused:
-        return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-    return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, foreach=False)
+    fused = all(weight.device.type in FUSED_DEVICES for weight in weights.values())
+    return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=fused)
 
 
 @torch.no_grad()

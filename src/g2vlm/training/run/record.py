@@ -12,7 +12,7 @@ from typing import Any
 
 from g2vlm.errors import InputError
 from g2vlm.scene.writing import atomic_path
-from g2vlm.training.recipes.recipe import FromCheckpoint, QuestionFileData, Recipe
+from g2vlm.training.recipes.recipe import FromCheckpoint, QuestionFileData, Recipe, parts_of
 
 RECORD_NAME = "run.json"
 _PACKAGES = ("torch", "numpy", "tokenizers", "transformers", "pillow", "safetensors")
@@ -31,11 +31,12 @@ def describe_run(recipe: Recipe, start_folder: Path) -> dict[str, Any]:
         start_folder: of the checkpoint that the recipe starts from; not read where weights are drawn.
     """
     data: dict[str, Any] = {}
-    if isinstance(recipe.data, QuestionFileData):
-        data = {"questions": fingerprint(recipe.data.path)}
-    else:
-        worlds = {world for phase in recipe.data.phases for world in phase.worlds}
-        data = {world.value: plain(world.config) for world in sorted(worlds, key=lambda world: world.value)}
+    for number, part in enumerate(parts_of(recipe.data)):
+        if isinstance(part.data, QuestionFileData):
+            data[f"questions {number}"] = fingerprint(part.data.path, whole=True)
+        else:
+            worlds = {world for phase in part.data.phases for world in phase.worlds}
+            data.update((world.value, plain(world.config)) for world in worlds)
     start = {}
     if isinstance(recipe.start, FromCheckpoint):
         start = {path.name: fingerprint(path) for path in sorted(start_folder.glob("*.safetensors"))}
@@ -64,13 +65,27 @@ def plain(value: object) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def fingerprint(path: Path) -> str:
-    """Digest of a file's size and contents; of gigabytes, only evenly spread samples are read."""
+def fingerprint(path: Path, *, whole: bool = False) -> str:
+    """Digest of a file's size and contents; of gigabytes, only evenly spread samples unless `whole`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return _fingerprint(path, whole)
+    except OSError as error:
+        raise InputError(
+            f"Cannot read {path}: {error.strerror}. Give the path of an existing file."
+        ) from error
+
+
+def _fingerprint(path: Path, whole: bool) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        if size <= 1 << 24:
-            digest.update(file.read())
+        if whole or size <= 1 << 24:
+            while block := file.read(1 << 20):
+                digest.update(block)
         else:
             # Headers of safetensors, with all names and shapes, stand at the beginning.
             digest.update(file.read(1 << 20))
@@ -99,7 +114,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = dict(_leaves(before)), dict(_leaves(now))
     lines = []
     for name in sorted(old.keys() | new.keys()):
-        if name.startswith(("recipe.rhythm.", "recipe.data.path", "recipe.data.image_folder", "code")):
+        if name.startswith(("recipe.rhythm.", "code")) or name.endswith((".path", ".image_folder")):
             continue
         if old.get(name) != new.get(name):
             lines.append(f"{name}: {_shown(old, name)} before, {_shown(new, name)} now")
@@ -158,6 +173,9 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         for key, item in value.items():
             if key != "history":
                 yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for i, item in enumerate(value):
+            yield from _leaves(item, f"{name}.{i}")
     else:
         yield name, value
 

@@ -1,6 +1,5 @@
 """The training loop: one for every recipe."""
 
-import dataclasses
 import signal
 import time
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from g2vlm.errors import G2VLMError
 from g2vlm.model.precision import Precision
-from g2vlm.training.objective import BatchLoss, Objective, StepCounts, batch_loss
-from g2vlm.training.recipes.recipe import Recipe, SyntheticData
+from g2vlm.training.objective import BatchLoss, StepCounts, batch_loss
+from g2vlm.training.recipes.recipe import FromCheckpoint, Recipe
 from g2vlm.training.run.distributed import (
     Processes,
     any_process,
@@ -28,7 +27,7 @@ from g2vlm.training.run.journal import Meter, RunLog
 from g2vlm.training.run.learner import Learner
 from g2vlm.training.run.lock import FolderLock
 from g2vlm.training.run.record import describe_run, settle_record
-from g2vlm.training.run.setup import prepare_start, require_fitting_data, training_batches, validation_batches
+from g2vlm.training.run.setup import prepare_start, require_fitting_data, training_batches, validation_sources
 from g2vlm.training.run.states import (
     TrainingProgress,
     all_states,
@@ -42,7 +41,7 @@ from g2vlm.training.run.validation import validate
 from g2vlm.training.run.watch import WatchedFrames
 from g2vlm.training.sources.batches import TrainingBatch
 
-MODEL_FOLDER = "model"
+MODEL_FOLDER, ADAPTER_FOLDER = "model", "adapter"
 FAILED_BATCH = "failed_batch.pt"
 
 
@@ -144,17 +143,21 @@ class Trainer:
         self._lock: FolderLock | None = None
         on_first(self._take_folder)
         start = prepare_start(recipe, folder)
-        require_fitting_data(recipe, start.network, processes.count)
-        description = describe_run(recipe, start.tokenizer_folder)
-        self._notes = on_first(lambda: self._settled(description))
-        self.source = training_batches(recipe, start, runtime.store)
-        self.learner = Learner(recipe, start, runtime.device, processes, compiled=runtime.compiled)
+        require_fitting_data(recipe, start.config, processes.count)
+        description = describe_run(recipe, start.folder)
+        self._notes, has_state = on_first(lambda: self._settled(description))
+        self.source = training_batches(recipe, start, folder, runtime.store)
+        self.learner = Learner(
+            recipe, start, runtime.device, processes, filled=not has_state, compiled=runtime.compiled
+        )
         self.progress = TrainingProgress(0, 0.0)
-        self._validation: list[TrainingBatch] | None = None
-        watch = runtime.watch
-        self._watched = None if watch is None or not processes.is_first else WatchedFrames(watch, start)
+        self._validation: list[tuple[TrainingBatch, bool]] | None = None
+        # All processes watch: those that share weights must run the same passes.
+        self._watched = None if runtime.watch is None else WatchedFrames(runtime.watch, start)
         self._stop = False
         self._saved_at = time.monotonic()
+        if has_state:
+            self._resume()
 
     def run(self) -> Ending:
         """Train until all steps are done, the time is up or somebody asks to stop; then save and export.
@@ -162,7 +165,6 @@ class Trainer:
         Raises:
             NonFiniteLossError: the loss or gradient is not finite; the batch is saved beside the log.
         """
-        self.resume()
         first = self.runtime.processes.is_first
         journal = RunLog(self.runtime.folder, active=first, total_steps=self.recipe.optimisation.steps)
         journal.write("start", self.progress.step, {"recipe": self.recipe.name})
@@ -172,7 +174,7 @@ class Trainer:
         try:
             ending = self._train(journal)
             self.save()
-            self.learner.export(self.runtime.folder / MODEL_FOLDER, self.runtime.export_dtype)
+            self.export()
             facts = {"ending": ending.value, "seconds": round(self.progress.seconds, 1)}
             journal.write("end", self.progress.step, facts)
         finally:
@@ -190,12 +192,14 @@ class Trainer:
         if self._lock is not None:
             self._lock.release()
 
-    def _settled(self, description: dict[str, Any]) -> list[str]:
+    def _settled(self, description: dict[str, Any]) -> tuple[list[str], bool]:
+        """What people should know about the folder, and whether there is a state to continue from."""
         folder = self.runtime.folder
         damaged = sorted({*all_states(folder)} - {*whole_states(folder)})
         notes = [f"left out {state.name}: its files are not complete" for state in damaged]
         has_state = newest_state(folder) is not None
-        return notes + settle_record(folder, description, has_state=has_state, override=self.runtime.override)
+        notes += settle_record(folder, description, has_state=has_state, override=self.runtime.override)
+        return notes, has_state
 
     def _train(self, journal: RunLog) -> Ending:
         meter, began, before = Meter(), time.monotonic(), self.progress.seconds
@@ -224,7 +228,7 @@ class Trainer:
                 meter.count(batch.num_samples, batch.num_tokens)
             reduce_gradients_(self.learner.network, i == len(held) - 1)
             with _matrix_precision("medium" if self.recipe.fast_heads else None):
-                loss = self._loss(batch, step, counts)
+                loss = self._loss(batch, counts)
                 if not bool(torch.isfinite(loss.total)):
                     self._fail(batch, f"the loss is {loss.total.item()}")
                 # Shards are given the mean of all gradients, and the loss is the sum of all shares.
@@ -238,16 +242,10 @@ class Trainer:
         terms = sum_over_processes(sums, device)
         return {**terms, "gradient_norm": float(norm), "learning_rate": self.learner.learning_rate(step)}
 
-    def _loss(self, batch: TrainingBatch, step: int, counts: StepCounts) -> BatchLoss:
-        data, objective = (
-            self.recipe.data,
-            Objective(language_weight=self.recipe.optimisation.language_weight),
-        )
-        if isinstance(data, SyntheticData):
-            phase = data.phase_at(step)
-            objective = dataclasses.replace(objective, geometry=phase.weights, stride=phase.stride)
+    def _loss(self, batch: TrainingBatch, counts: StepCounts) -> BatchLoss:
+        weight = self.recipe.optimisation.language_weight
         with self._autocast():
-            return batch_loss(self.learner.network, batch, objective, counts, self.learner.guides)
+            return batch_loss(self.learner.network, batch, counts, weight, self.learner.guides)
 
     def _autocast(self) -> torch.autocast:
         enabled = self.recipe.precision is Precision.BFLOAT16
@@ -300,20 +298,39 @@ class Trainer:
         if ending is not Ending.INTERRUPTED and (step % rhythm.validate_every == 0 or complete):
             journal.write("validation", step, self.validate())
 
+    def export(self) -> None:
+        """Write the model, and the low-rank updates where they are what was trained."""
+        self.learner.export(self.runtime.folder / MODEL_FOLDER, self.runtime.export_dtype)
+        if self.recipe.lora is not None and isinstance(self.recipe.start, FromCheckpoint):
+            self.learner.export_adapter(self.runtime.folder / ADAPTER_FOLDER)
+
     def validate(self) -> dict[str, float]:
-        """Figures of the averaged weights on held-out rooms; empty where there are none."""
+        """Figures of the averaged weights on held-out data; empty where there is none.
+
+        The processes share the batches.
+        """
         if self._validation is None:
-            source = validation_batches(self.recipe, self.learner.start, self.runtime.store)
-            count = 0 if source is None else self.recipe.rhythm.validation_batches
-            self._validation = [] if source is None else [source[i] for i in range(count)]
+            self._validation = self._validation_share()
         network, figures = self.learner.network, {}
         with self.learner.averaged():
             if self._validation:
-                on_device = (batch.to(self.runtime.device) for batch in self._validation)
+                on_device = ((batch.to(self.runtime.device), counts) for batch, counts in self._validation)
                 figures = validate(network, on_device, self._autocast())
             if self._watched is not None:
                 figures |= self._watched.figures(network, self._autocast())
         return figures
+
+    def _validation_share(self) -> list[tuple[TrainingBatch, bool]]:
+        """Held-out batches of this process, and whether they count here.
+
+        All processes run as many passes, since they gather weights together: some repeat the last batch.
+        """
+        start, runtime = self.learner.start, self.runtime
+        rank, processes, share = runtime.processes.rank, runtime.processes.count, []
+        for source, count in validation_sources(self.recipe, start, runtime.folder, runtime.store):
+            places = range(rank, count + -count % processes, processes)
+            share += [(source[min(place, count - 1)], place < count) for place in places]
+        return share
 
     def save(self) -> Path:
         """Write the training state."""
@@ -322,11 +339,10 @@ class Trainer:
         self._saved_at = time.monotonic()
         return folder
 
-    def resume(self) -> None:
-        """Continue from the newest state of the folder, if there is one."""
+    def _resume(self) -> None:
         folder = on_first(lambda: newest_state(self.runtime.folder))
-        if folder is not None:
-            content = self.learner.content()
-            load_state(folder, content)
-            self.learner.take_over(content)
-            self.progress = read_progress(folder)
+        assert folder is not None
+        content = self.learner.content()
+        load_state(folder, content)
+        self.learner.take_over(content)
+        self.progress = read_progress(folder)

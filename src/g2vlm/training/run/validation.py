@@ -12,6 +12,7 @@ from g2vlm.evaluation.metrics.poses import PairErrors, auc_at, pair_errors
 from g2vlm.geometry.poses import invert_pose, transform_points
 from g2vlm.model.network import G2VLM, GeometryPrediction, Wants
 from g2vlm.training.losses import GeometryTarget
+from g2vlm.training.run.distributed import gathered_from_all
 from g2vlm.training.sources.batches import AnswerTargets, TrainingBatch
 
 
@@ -43,6 +44,15 @@ class _Sums:
         loss = torch.nn.functional.cross_entropy(logits[mask].float(), tokens[mask], reduction="sum")
         self.nats += float(loss)
 
+    def __add__(self, other: "_Sums") -> "_Sums":
+        return _Sums(
+            self.abs_rel + other.abs_rel,
+            self.pairs + other.pairs,
+            self.right + other.right,
+            self.tokens + other.tokens,
+            self.nats + other.nats,
+        )
+
     def figures(self) -> dict[str, float]:
         """Means, areas and medians over everything."""
         figures: dict[str, float] = {}
@@ -60,12 +70,15 @@ class _Sums:
 
 
 @torch.no_grad()
-def validate(network: G2VLM, batches: Iterable[TrainingBatch], autocast: torch.autocast) -> dict[str, float]:
+def validate(
+    network: G2VLM, batches: Iterable[tuple[TrainingBatch, bool]], autocast: torch.autocast
+) -> dict[str, float]:
     """Figures over some batches, by the measures of `evaluation`.
 
     Args:
         network: in any mode; no gradient is recorded.
-        batches: of held-out samples, on the network's device.
+        batches: of held-out samples, on the network's device, and whether they count: where processes share
+            weights and batches, each must run as many passes as the others.
         autocast: precision of the pass.
 
     Returns:
@@ -74,12 +87,14 @@ def validate(network: G2VLM, batches: Iterable[TrainingBatch], autocast: torch.a
         `token_accuracy` where there are answers.
     """
     sums = _Sums()
-    for batch in batches:
+    for batch, counts in batches:
         slots = None if batch.answers is None else batch.answers.slots
         with autocast:
             outputs = network(batch.inputs, Wants(geometry=batch.geometry is not None, logit_slots=slots))
+        if not counts:
+            continue
         if batch.geometry is not None and outputs.geometry is not None:
             sums.add_geometry(outputs.geometry, batch.geometry)
         if batch.answers is not None and outputs.logits is not None:
             sums.add_answers(outputs.logits, batch.answers)
-    return sums.figures()
+    return sum(gathered_from_all(sums), _Sums()).figures()

@@ -107,7 +107,7 @@ def _groups(path: Path, start: Start) -> list[_Group]:
 
 
 def _group(path: Path, frames: list[dict], start: Start) -> _Group:
-    config = start.network.config
+    config = start.config
     photos = [_photo(path / frame["image"]) for frame in frames]
     patch = config.geometric_encoder.patch_size
     prepared = prepare_geometric(photos, width=config.image_width, patch=patch)

@@ -1,6 +1,6 @@
 """What one optimisation step is fed: sequences for the network, and the truth to compare its outputs with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from g2vlm.model.layout import Layout
 from g2vlm.model.network import ModelInputs, Photographs, SemanticPatches
 from g2vlm.training.guidance.pointing import PointingTargets
-from g2vlm.training.losses import GeometryTarget
+from g2vlm.training.losses import GeometryLossWeights, GeometryTarget
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,16 @@ class AnswerTargets:
     """Whether that token belongs to an answer (and is no question, padding or prompt)."""
 
 
+@dataclass(frozen=True)
+class GeometryComparison:
+    """How predicted points and cameras are compared with the truth."""
+
+    weights: GeometryLossWeights = field(default_factory=GeometryLossWeights)
+    """Constants of the loss."""
+    stride: int = 1
+    """Only every so many pixels of every so many rows are compared."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
     """Samples that share views, picture size and sequence layout."""
@@ -36,6 +46,8 @@ class TrainingBatch:
     """None where the stage has no language loss."""
     pointing: PointingTargets | None = None
     """None where it is not known what words speak of."""
+    comparison: GeometryComparison = field(default_factory=GeometryComparison)
+    """Of `geometry`; the source knows how good its truth is."""
 
     @property
     def num_samples(self) -> int:
@@ -58,7 +70,7 @@ class TrainingBatch:
             return self
         pointing = None if self.pointing is None else self.pointing.to(device)
         truth = _truth_to(self.geometry, self.answers, device)
-        return TrainingBatch(_inputs_to(self.inputs, device), *truth, pointing)
+        return TrainingBatch(_inputs_to(self.inputs, device), *truth, pointing, self.comparison)
 
 
 def _inputs_to(inputs: ModelInputs, device: torch.device) -> ModelInputs:

@@ -1,21 +1,25 @@
 """Batches from a user's own question file."""
 
-from collections import defaultdict
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from g2vlm.data.question_file import Conversation, read_question_file
+from g2vlm.data.question_file import Conversation
+from g2vlm.errors import G2VLMError
 from g2vlm.inputs.geometric import canvas_size, prepare_geometric
 from g2vlm.inputs.photos import load_photos
-from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
-from g2vlm.model.config import ViewAttention
+from g2vlm.inputs.semantic import SemanticImages, SemanticPreparation, prepare_semantic
+from g2vlm.model.config import G2VLMConfig, ViewAttention
 from g2vlm.training.recipes.recipe import QuestionFileData, Recipe
 from g2vlm.training.sources.batches import TrainingBatch
+from g2vlm.training.sources.question_index import QuestionIndex, Shuffle
 from g2vlm.training.sources.sequences import Opening, QuestionAnswer, SequenceBuilder, ViewSet
 
-_Shape = tuple[int, int, int]
+_TRIES = 10
+"""Conversations tried in place of one whose images cannot be read."""
 
 
 class QuestionFileSource:
@@ -28,58 +32,79 @@ class QuestionFileSource:
         recipe: one with a question file.
         builder: lays samples out as sequences.
         preparation: of the semantic images.
+        index: of the file.
+        held_out: visit the part for validation instead of the part that is learned.
     """
 
-    def __init__(self, recipe: Recipe, builder: SequenceBuilder, preparation: SemanticPreparation) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        builder: SequenceBuilder,
+        preparation: SemanticPreparation,
+        index: QuestionIndex,
+        *,
+        held_out: bool = False,
+    ) -> None:
         assert isinstance(recipe.data, QuestionFileData)
         self.recipe, self.data = recipe, recipe.data
-        self.builder, self.preparation = builder, preparation
-        self.conversations = read_question_file(self.data.path, self.data.image_folder)
-        self._shapes = [self._shape(conversation) for conversation in self.conversations]
-        self._batches_per_pass = len(self._order(0))
+        self.builder, self.preparation, self.index = builder, preparation, index
+        self._buckets = [bucket for bucket in index.buckets if bucket.held_out is held_out]
+        patch = builder.config.geometric_encoder.patch_size
+        tokens = [
+            bucket.views * (bucket.height // patch) * (bucket.width // patch) for bucket in self._buckets
+        ]
+        self._sizes = [max(1, recipe.batching.tokens // count) for count in tokens]
+        batches = [-(-b.count // size) for b, size in zip(self._buckets, self._sizes, strict=True)]
+        self._ends = np.cumsum(batches, dtype=np.int64)
+        self.batches_per_pass = int(self._ends[-1]) if batches else 0
 
     def __getitem__(self, index: int) -> TrainingBatch:
         """Read and lay out one micro-batch."""
-        turn, place = divmod(index, self._batches_per_pass)
-        chosen = [self.conversations[i] for i in self._order(turn)[place]]
         rng = np.random.default_rng((self.recipe.seed, index))
         one_block = rng.random() < self.recipe.batching.global_share
-        images, semantic = [], []
-        for conversation in chosen:
-            photos = load_photos(list(conversation.images), max_views=self.data.max_views).photos
-            patch = self.builder.config.geometric_encoder.patch_size
-            images.append(
-                prepare_geometric(photos, width=self.builder.config.image_width, patch=patch).pixels
-            )
-            semantic.append(prepare_semantic(photos, self.preparation))
+        read = [self._read(*place) for place in self._members(index)]
         built = self.builder.build(
-            ViewSet(torch.stack(images), tuple(semantic)),
+            ViewSet(torch.stack([images for _, images, _ in read]), tuple(semantic for *_, semantic in read)),
             Opening.CHAT,
             ViewAttention.GLOBAL if one_block else ViewAttention.CAUSAL,
-            [[QuestionAnswer(turn.question, turn.answer) for turn in c.turns] for c in chosen],
+            [[QuestionAnswer(turn.question, turn.answer) for turn in c.turns] for c, *_ in read],
         )
         return TrainingBatch(built.inputs, None, built.answers)
 
-    def _shape(self, conversation: Conversation) -> _Shape:
-        """Views, height and width of the geometric images, from the first file's header."""
-        with Image.open(conversation.images[0]) as image:
-            # EXIF orientations 5 to 8 lie on their side.
-            turned = image.getexif().get(0x0112, 1) >= 5
-            size = (image.height, image.width) if turned else (image.width, image.height)
-        config = self.builder.config
-        width, height = canvas_size(size, width=config.image_width, patch=config.geometric_encoder.patch_size)
-        return min(len(conversation.images), self.data.max_views), height, width
+    def _members(self, index: int) -> list[tuple[int, int, Shuffle]]:
+        """Of every sample of a batch: its bucket, its place in the order of this pass, and that order."""
+        turn, place = divmod(index, self.batches_per_pass)
+        batch = Shuffle(self.batches_per_pass, self.recipe.seed, turn)[place]
+        number = int(np.searchsorted(self._ends, batch, side="right"))
+        bucket, size = self._buckets[number], self._sizes[number]
+        first = (batch - int(self._ends[number - 1] if number else 0)) * size
+        order = Shuffle(bucket.count, self.recipe.seed, turn, number)
+        return [(number, member, order) for member in range(first, min(first + size, bucket.count))]
 
-    def _order(self, turn: int) -> list[list[int]]:
-        """Batches of one pass, as indices of conversations."""
-        rng = np.random.default_rng((self.recipe.seed, turn, len(self.conversations)))
-        buckets: defaultdict[_Shape, list[int]] = defaultdict(list)
-        for i in rng.permutation(len(self.conversations)):
-            buckets[self._shapes[i]].append(int(i))
-        patch = self.builder.config.geometric_encoder.patch_size
-        batches = []
-        for (views, height, width), members in buckets.items():
-            tokens = views * (height // patch) * (width // patch)
-            size = max(1, self.recipe.batching.tokens // tokens)
-            batches += [members[start : start + size] for start in range(0, len(members), size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+    def _read(
+        self, number: int, member: int, order: Shuffle
+    ) -> tuple[Conversation, torch.Tensor, SemanticImages]:
+        """A conversation with its images; where they cannot be read, that is told and another is taken."""
+        bucket = self._buckets[number]
+        for attempt in range(_TRIES):
+            conversation = self.index.conversation(bucket.first + order[(member + attempt) % bucket.count])
+            try:
+                photos = load_photos(list(conversation.images), max_views=self.data.max_views).photos
+                patch = self.builder.config.geometric_encoder.patch_size
+                images = prepare_geometric(photos, width=self.builder.config.image_width, patch=patch).pixels
+                return conversation, images, prepare_semantic(photos, self.preparation)
+            except G2VLMError as error:
+                if attempt == _TRIES - 1:
+                    raise
+                print(f"left out {conversation.identifier}: {error}", file=sys.stderr, flush=True)
+        raise AssertionError("unreachable")
+
+
+def shape_of(conversation: Conversation, data: QuestionFileData, config: G2VLMConfig) -> tuple[int, int, int]:
+    """Views, height and width of the geometric images, from the first file's header."""
+    with Image.open(Path(conversation.images[0])) as image:
+        # EXIF orientations 5 to 8 lie on their side.
+        turned = image.getexif().get(0x0112, 1) >= 5
+        size = (image.height, image.width) if turned else (image.width, image.height)
+    width, height = canvas_size(size, width=config.image_width, patch=config.geometric_encoder.patch_size)
+    return min(len(conversation.images), data.max_views), height, width

@@ -19,7 +19,7 @@ from g2vlm.training.losses import GeometryTarget
 from g2vlm.training.recipes.recipe import Recipe, SyntheticData
 from g2vlm.training.recipes.stages import Stage
 from g2vlm.training.sources.augmentation import augmented
-from g2vlm.training.sources.batches import TrainingBatch
+from g2vlm.training.sources.batches import GeometryComparison, TrainingBatch
 from g2vlm.training.sources.framing import reframed
 from g2vlm.training.sources.pictures import Pictures, PictureStore, render_pictures
 from g2vlm.training.sources.sequences import Opening, QuestionAnswer, SequenceBuilder, ViewSet
@@ -84,7 +84,9 @@ class SyntheticSource:
         geometry = None
         if self.recipe.stage.has_geometry and draw.has_geometric:
             geometry = GeometryTarget(pictures.points_world, pictures.valid, pictures.T_world_camera)
-        return TrainingBatch(built.inputs, geometry, built.answers, built.pointing)
+        phase = self.data.phase_at(index // self.recipe.batching.accumulate)
+        comparison = GeometryComparison(phase.weights, phase.stride)
+        return TrainingBatch(built.inputs, geometry, built.answers, built.pointing, comparison)
 
     def _asked(
         self, draw: Draw, pictures: Pictures, images: Tensor, rng: np.random.Generator
