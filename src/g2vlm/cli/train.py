@@ -37,6 +37,8 @@ class Options:
             "init_from",
             "questions",
             "images",
+            "rooms_share",
+            "held_out",
         ),
         "output": (
             "folder",
