@@ -209,5 +209,5 @@ def _require_learned_towers(recipe: Recipe) -> None:
     if frozen:
         raise InputError(
             f"Expected pre-trained weights for the recipe {recipe.name}, which leaves {', '.join(frozen)} as "
-            "they are: give it a checkpoint that has them with --init_from."
+            "they are: give it a checkpoint that has them with --init_from, such as  g2vlm assemble  makes."
         )
