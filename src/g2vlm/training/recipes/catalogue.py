@@ -79,12 +79,11 @@ def photo_geometry() -> Recipe:
         phases=(
             Phase(1_500, (World.EASY, World.FULL), (2,), weights, 3, 4_000, (112,), (0.75,)),
             Phase(6_000, photo, (2, 2, 4), weights, 3, 8_000, (112,), (0.75,)),
-            Phase(6_500, photo, (2, 3, 4), weights, 3, 6_000, (168,), PHOTO_ASPECTS),
-            Phase(1, photo, (1, 2, 3, 4, 4, 8), weights, 4, 5_000, (168, 224), PHOTO_ASPECTS),
+            Phase(6_500, photo, (2, 3, 4), weights, 3, None, (168,), PHOTO_ASPECTS),
+            Phase(1, photo, (1, 2, 3, 4, 4, 8), weights, 4, None, (168, 224), PHOTO_ASPECTS),
         ),
         widths=(224,),
         aspects=(0.75,),
-        num_rooms=8_000,
     )
     return Recipe(
         name="photo-geometry",

@@ -43,6 +43,8 @@ class Draw:
     opening: Opening
     has_geometric: bool
     """Whether the geometric expert takes part."""
+    returns: bool
+    """Whether the rooms come back, so that keeping their pictures is worth the disk."""
 
 
 class SyntheticSource:
@@ -136,6 +138,7 @@ class SyntheticSource:
             ViewAttention.GLOBAL if one_block else ViewAttention.CAUSAL,
             opening,
             self._has_geometric(index // recipe.batching.accumulate),
+            num_rooms is not None,
         )
 
     def _has_geometric(self, step: int) -> bool:
@@ -152,7 +155,7 @@ class SyntheticSource:
         return tuple(map(int, rng.integers(first, end, size=size)))
 
     def _pictures(self, draw: Draw) -> Pictures:
-        load = render_pictures if self.store is None else self.store.load
+        load = self.store.load if self.store is not None and draw.returns else render_pictures
         return load(draw.world, draw.seeds, draw.shape).views(draw.views)
 
 
