@@ -152,49 +152,58 @@ static inline __m512 factors(const void *values, int64_t index, __mmask16 mask, 
 }
 #endif
 
-static inline float row_int4(const Matrix *matrix, int64_t index, const Vector *vector) {
-    const uint8_t *row = (const uint8_t *)matrix->weight + index * (matrix->columns / 2);
-    int64_t groups = matrix->columns / matrix->group, first_group = index * groups;
-    float sum = 0;
-    int64_t i = 0;
+/* `many` rows of an int4 matrix one below the other with one vector; `many` is known while translating. Several
+   rows share what is read of the vector, and their sums are waited for together. */
+INLINE void rows_int4(const Matrix *matrix, int64_t index, const Vector *vector, const int many, float *out) {
+    const int64_t columns = matrix->columns, groups = columns / matrix->group;
+    int64_t i = 0, g = 0;
+    float sums[4] = {0};
 #if FAST_INTEGER
+    const uint8_t *first = (const uint8_t *)matrix->weight + index * (columns / 2);
     const __m512i low_half = _mm512_set1_epi8(15);
     /* Lane l sums channels 8 l to 8 l + 7 of a block. */
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const int64_t in_block = 128 / matrix->group;
     const __m512i owner = _mm512_srli_epi32(lanes, matrix->group == 64 ? 3 : 2);
     const __mmask16 mask = (__mmask16)((1 << in_block) - 1);
-    __m512 total = _mm512_setzero_ps();
-    for (; i + 128 <= matrix->columns; i += 128) {
-        _mm_prefetch((const char *)(row + i / 2) + AHEAD, _MM_HINT_T1);
-        __m512i pairs = _mm512_loadu_si512(row + i / 2);
-        __m512i even = _mm512_and_si512(pairs, low_half);
-        __m512i odd = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low_half);
-        __m512i zero = _mm512_setzero_si512();
-        __m512i high = _mm512_dpbusd_epi32(zero, even, _mm512_loadu_si512(vector->coarse + i));
-        high = _mm512_dpbusd_epi32(high, odd, _mm512_loadu_si512(vector->coarse + i + 64));
-        __m512i low = _mm512_dpbusd_epi32(zero, even, _mm512_loadu_si512(vector->fine + i));
-        low = _mm512_dpbusd_epi32(low, odd, _mm512_loadu_si512(vector->fine + i + 64));
-        __m512 part = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
-        __m512 scale = factors(matrix->scale, first_group + i / matrix->group, mask, matrix->narrow);
-        total = _mm512_fmadd_ps(part, _mm512_permutexvar_ps(owner, scale), total);
+    const int narrow = matrix->narrow;
+    __m512 totals[4];
+    for (int r = 0; r < many; r++) totals[r] = _mm512_setzero_ps();
+    for (; i + 128 <= columns; i += 128) {
+        const __m512i coarse_even = _mm512_loadu_si512(vector->coarse + i);
+        const __m512i coarse_odd = _mm512_loadu_si512(vector->coarse + i + 64);
+        const __m512i fine_even = _mm512_loadu_si512(vector->fine + i);
+        const __m512i fine_odd = _mm512_loadu_si512(vector->fine + i + 64);
+        for (int r = 0; r < many; r++) {
+            const uint8_t *row = first + r * (columns / 2) + i / 2;
+            _mm_prefetch((const char *)row + AHEAD, _MM_HINT_T1);
+            const __m512i pairs = _mm512_loadu_si512(row), zero = _mm512_setzero_si512();
+            const __m512i even = _mm512_and_si512(pairs, low_half);
+            const __m512i odd = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low_half);
+            __m512i high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, even, coarse_even), odd, coarse_odd);
+            __m512i low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, even, fine_even), odd, fine_odd);
+            __m512 part = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
+            __m512 scale = factors(matrix->scale, (index + r) * groups + i / matrix->group, mask, narrow);
+            totals[r] = _mm512_fmadd_ps(part, _mm512_permutexvar_ps(owner, scale), totals[r]);
+        }
     }
-    sum = _mm512_reduce_add_ps(total) * (vector->step / 256);
-#endif
-    sum += codes_int4(matrix, row, first_group, vector, i, FAST_INTEGER);
-    int64_t g = 0;
-#if WIDE
-    __m512 on_offsets = _mm512_setzero_ps();
+    for (int r = 0; r < many; r++) totals[r] = _mm512_mul_ps(totals[r], _mm512_set1_ps(vector->step / 256));
     for (; g < groups; g += 16) {
         __mmask16 rest = (__mmask16)(groups - g >= 16 ? 0xffff : (1 << (groups - g)) - 1);
-        __m512 offset = factors(matrix->offset, first_group + g, rest, matrix->narrow);
-        on_offsets = _mm512_fmadd_ps(offset, _mm512_maskz_loadu_ps(rest, vector->group_sums + g), on_offsets);
+        const __m512 own = _mm512_maskz_loadu_ps(rest, vector->group_sums + g);
+        for (int r = 0; r < many; r++)
+            totals[r] = _mm512_fmadd_ps(factors(matrix->offset, (index + r) * groups + g, rest, narrow), own,
+                                        totals[r]);
     }
-    sum += _mm512_reduce_add_ps(on_offsets);
+    for (int r = 0; r < many; r++) sums[r] = _mm512_reduce_add_ps(totals[r]);
 #endif
-    for (; g < groups; g++)
-        sum += factor(matrix->offset, first_group + g, matrix->narrow) * vector->group_sums[g];
-    return sum;
+    for (int r = 0; r < many; r++) {
+        const uint8_t *row = (const uint8_t *)matrix->weight + (index + r) * (columns / 2);
+        if (i < columns) sums[r] += codes_int4(matrix, row, (index + r) * groups, vector, i, FAST_INTEGER);
+        for (int64_t k = g; k < groups; k++)
+            sums[r] += factor(matrix->offset, (index + r) * groups + k, matrix->narrow) * vector->group_sums[k];
+        out[r] = sums[r];
+    }
 }
 
 /* Products of bands `begin` to `end` of a packed matrix with `many` vectors, at most eight, which is known while
@@ -276,7 +285,7 @@ INLINE void row_product(const Matrix *matrix, int64_t row, const Vector *vectors
         for (int v = 0; v < many; v++) out[v * stride] *= ((const float *)matrix->scale)[row];
         break;
     default:
-        for (int v = 0; v < many; v++) out[v * stride] = row_int4(matrix, row, vectors + v);
+        for (int v = 0; v < many; v++) rows_int4(matrix, row, vectors + v, 1, out + v * stride);
     }
 }
 
@@ -286,7 +295,11 @@ INLINE void row_product(const Matrix *matrix, int64_t row, const Vector *vectors
 static void multiply(const Matrix *matrix, const Vector *vectors, int64_t count, int64_t begin, int64_t end,
                      int is_narrow, float *out, int64_t stride) {
     if (matrix->kind == PACKED) multiply_packed(matrix, vectors, count, begin / BAND, end / BAND, out, stride);
-    for (int64_t row = begin; row < end && matrix->kind != PACKED; row++) {
+    int64_t done = begin;
+    if (matrix->kind == INT4)
+        for (; done + 4 <= end; done += 4)
+            for (int64_t v = 0; v < count; v++) rows_int4(matrix, done, vectors + v, 4, out + v * stride + done);
+    for (int64_t row = done; row < end && matrix->kind != PACKED; row++) {
         int64_t i = 0;
         for (; i + 4 <= count; i += 4) row_product(matrix, row, vectors + i, 4, out + i * stride + row, stride);
         for (; i + 2 <= count; i += 2) row_product(matrix, row, vectors + i, 2, out + i * stride + row, stride);
