@@ -50,7 +50,7 @@ def test_groups_name_options_that_exist_and_leave_few_out(name: str) -> None:
     assert len(set(placed)) == len(placed)
     assert set(placed) <= set(fields)
     # What stands in no group is shown last: a few are fine, many are a heap.
-    assert len(set(fields) - set(placed)) <= 6
+    assert len(set(fields) - set(placed)) <= 8
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
