@@ -1,10 +1,17 @@
 """Shared set-up: shapes checked at run time, one thread each, the checkpoint of the parity files."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from jaxtyping import install_import_hook
+
+# Checked code is slower: what is measured here must not be kept for the user. Workers inherit the folder.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["G2VLM_CACHE"] = tempfile.mkdtemp(prefix="g2vlm-tests-")
 
 # Annotated shapes are promises; the hook makes every call in every test check them.
 install_import_hook("g2vlm", "beartype.beartype")
@@ -37,3 +44,9 @@ def computed_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     subprocess.run([sys.executable, PARITY_DATA / "make_images.py", folder], check=True)
     return folder
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove the folder; the first process of a run ends last."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["G2VLM_CACHE"], ignore_errors=True)

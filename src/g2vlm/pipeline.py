@@ -77,13 +77,13 @@ class Model:
         *,
         view_attention: ViewAttention | None = None,
         quantization: Quantization = Quantization.NONE,
-        decoding: Decoding = Decoding.PLAIN,
+        decoding: Decoding | None = Decoding.PLAIN,
     ) -> None:
         self.folder = folder
         self.placement = placement
         self.network = network
         self.quantization = quantization
-        self.decoding = decoding
+        self._decoding = decoding
         self._decoder: Decoder | None = None
         self.view_attention = view_attention or network.config.view_attention
         self.tokenizer = TextTokenizer.from_folder(folder)
@@ -109,7 +109,9 @@ class Model:
         view_attention = member_of(ViewAttention, view_attention, "view_attention")
         quantization = member_of(Quantization, quantization, "quantization") or Quantization.NONE
         placement = choose_placement(device, dtype)
-        decoding = choose_decoding(placement, compiled, quantization)
+        decoding = None
+        if compiled is not None or quantization is not Quantization.NONE or placement.device.type != "cpu":
+            decoding = choose_decoding(placement, compiled, quantization)
         choice = choose_checkpoint(checkpoint, may_download=download)
         folder = choice.folder
         if choice.reason:
@@ -133,6 +135,14 @@ class Model:
     def timings(self) -> Mapping[str, float]:
         """Seconds of each step of the last call in this thread; of loading, where there was none yet."""
         return self._timings.get()
+
+    @property
+    def decoding(self) -> Decoding:
+        """How answers are written: found out, which may compile, when the first of them is wanted."""
+        with self._parts_lock:
+            if self._decoding is None:
+                self._decoding = choose_decoding(self.placement, None, self.quantization)
+            return self._decoding
 
     @property
     def config(self) -> G2VLMConfig:
@@ -362,7 +372,7 @@ class Model:
             if parts & self.config.parts <= self.network.parts:
                 return
             network = extend_network(self.network, self.folder, self.placement, parts)
-            native = self.decoding is Decoding.NATIVE
+            native = self._decoding is Decoding.NATIVE
             adapt_(network, self.placement, self.quantization, native=native)
             # Only now may others see it: before, its new parts are not what they will be.
             self.network = network

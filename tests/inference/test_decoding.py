@@ -16,8 +16,9 @@ from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import DeviceError
 from g2vlm.inference import decoding as decoders
 from g2vlm.inference.decoding import Decoder, Decoding, NativeDecoder, choose_decoding
+from g2vlm.model.capabilities.deciding import verdict as found_out
+from g2vlm.model.capabilities.paths import FastPath, Verdict
 from g2vlm.model.native import library as native
-from g2vlm.model.native.library import has_fast_unpacking
 from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.precision import Placement, Precision
 from g2vlm.model.quantization import Quantization
@@ -96,7 +97,13 @@ def test_native_passes_are_used_for_few_questions_and_not_for_many(
     assert several[0].token_ids == many[0].token_ids == one.token_ids
 
 
+def verdict(path: FastPath, *, error: float | None = 0.0, fast_s: float = 1.0) -> Verdict:
+    """One that took two seconds the plain way."""
+    return Verdict(path, error, 1e-3, 2.0, fast_s, settled=True, reason="no compiler")
+
+
 def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "verdict", verdict)
     cpu, cuda, mps = (Placement(torch.device(name), Precision.FLOAT32) for name in ("cpu", "cuda", "mps"))
     full, int8 = Quantization.NONE, Quantization.INT8
     assert choose_decoding(cpu, None, full) is choose_decoding(cpu, True, full) is Decoding.NATIVE
@@ -107,14 +114,30 @@ def test_the_choice_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     for smaller in (int8, Quantization.INT4):
         with pytest.raises(DeviceError, match=f"full weights on a GPU, got {smaller.value}: without kernels"):
             choose_decoding(cuda, None, smaller)
-    for fast in (True, False):
-        monkeypatch.setattr(decoders, "has_fast_integers", lambda fast=fast: fast)
-        assert choose_decoding(cpu, None, full) is choose_decoding(cpu, True, int8) is Decoding.NATIVE
-        assert choose_decoding(cpu, None, int8) is (Decoding.NATIVE if fast else Decoding.PLAIN)
+    monkeypatch.setattr(decoders, "verdict", lambda path: verdict(path, fast_s=3.0))
+    assert choose_decoding(cpu, None, int8) is Decoding.PLAIN
+    assert choose_decoding(cpu, True, int8) is Decoding.NATIVE, "asked for, and right"
+    monkeypatch.setattr(decoders, "verdict", lambda path: verdict(path, error=0.5))
+    assert choose_decoding(cpu, None, full) is Decoding.PLAIN
+    with pytest.raises(DeviceError, match=r"compiled passes, but they are not right here: error 5e-01"):
+        choose_decoding(cpu, True, full)
+
+
+def test_a_missing_compiler_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decoders._tell.cache_clear()
+    monkeypatch.setattr(decoders, "verdict", lambda path: verdict(path, error=None))
+    cpu = Placement(torch.device("cpu"), Precision.FLOAT32)
+    for _ in range(2):
+        assert choose_decoding(cpu, None, Quantization.NONE) is Decoding.PLAIN
+    (record,) = caplog.records
+    assert "plain passes, more slowly; compiled ones are not here: no compiler" in record.message
+    decoders._tell.cache_clear()
 
 
 def test_packed_weights_need_a_machine_that_unpacks_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "has_fast_unpacking", lambda: True)
+    monkeypatch.setattr(decoders, "verdict", verdict)
     narrow, wide = (Placement(torch.device("cpu"), precision) for precision in reversed(Precision))
     assert (narrow.precision, wide.precision) == (Precision.BFLOAT16, Precision.FLOAT32)
     packed = Quantization.PACKED
@@ -126,13 +149,16 @@ def test_packed_weights_need_a_machine_that_unpacks_them(monkeypatch: pytest.Mon
     ):
         with pytest.raises(DeviceError, match=f"for packed weights, but {reason}: leave"):
             choose_decoding(placement, compiled, packed)
-    monkeypatch.setattr(decoders, "has_fast_unpacking", lambda: False)
-    with pytest.raises(DeviceError, match=r"lacks instructions for it \(AVX-512 VBMI2\)"):
+    monkeypatch.setattr(decoders, "verdict", lambda path: verdict(path, fast_s=3.0))
+    with pytest.raises(DeviceError, match=r"packed weights are slower here, not taken: 3e\+03 ms against"):
         choose_decoding(narrow, None, packed)
 
 
-@pytest.mark.skipif(not has_fast_unpacking(), reason="this processor lacks AVX-512 VBMI2")
-def test_packed_answers_are_those_of_full_weights_and_can_be_saved(tmp_path: Path) -> None:
+@pytest.mark.skipif(not found_out(FastPath.PACKED).right, reason="packed weights need a C compiler")
+def test_packed_answers_are_those_of_full_weights_and_can_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("G2VLM_PATHS", "packed=on")
     folder, rng = random_checkpoint(tmp_path / "random"), np.random.default_rng(0)
     photo = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
     answers = []

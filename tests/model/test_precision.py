@@ -34,16 +34,10 @@ def test_number_formats_have_short_names(word: str, expected: Precision) -> None
 def test_auto_on_a_cpu_follows_its_hardware(
     fast: bool, expected: Precision, no_accelerator: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "cpu_has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(precision, "taken", lambda path: fast)
     placement = choose_placement()
     assert placement.device == torch.device("cpu")
     assert placement.precision is expected
-
-
-@pytest.mark.parametrize("machine", ["arm64", "aarch64"])
-def test_recent_arm_processors_multiply_bfloat16(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    assert precision.cpu_has_fast_bfloat16()
 
 
 def test_auto_prefers_cuda_then_mps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ from torch import nn
 import g2vlm
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import OutputError
+from g2vlm.model.capabilities.deciding import verdict
+from g2vlm.model.capabilities.paths import FastPath
 from g2vlm.model.int4 import FEW_ROWS, Int4Linear, PackedInt4Linear, fits_int4, four_bit_codes
-from g2vlm.model.integer import Int8Linear, IntegerLinear, integer_product_available, split_planes
+from g2vlm.model.integer import Int8Linear, IntegerLinear, split_planes
 from g2vlm.model.native.linear import NativeLinear
 
 needs_onednn = pytest.mark.skipif(
-    not integer_product_available(), reason="oneDNN's int8 product is not here, not right or not faster"
+    not verdict(FastPath.INTEGER_HEADS).right, reason="oneDNN's int8 product is not right here"
 )
 
 
@@ -107,7 +109,7 @@ def test_quantized_model_answers_and_reconstructs_nearly_the_same_scene(
     np.testing.assert_allclose(scenes[1].views[1].depth, scenes[0].views[1].depth, rtol=tolerance)
     assert len(small.perceive(pictures).ask("How far?", max_new_tokens=4).token_ids) > 0
     kinds = {type(module) for module in small.network.modules()}
-    by_torch = {PackedInt4Linear} if quantization == "int4" else {IntegerLinear, Int8Linear}
+    by_torch = {PackedInt4Linear, Int4Linear} if quantization == "int4" else {IntegerLinear, Int8Linear}
     assert kinds & ({NativeLinear} if compiled else by_torch)
     with pytest.raises(OutputError, match="without quantization"):
         small.save_pretrained(tmp_path / "saved")

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from g2vlm.bench.timing import Timed, median, now
 from g2vlm.bench.work import Attention, Format, Product, Step, Work
-from g2vlm.model.integer import integer_product_available
+from g2vlm.model.capabilities.deciding import taken
+from g2vlm.model.capabilities.paths import FastPath
 from g2vlm.model.native.matrix import use_large_pages
 from g2vlm.model.precision import Placement
 
@@ -68,7 +69,7 @@ def _product_probe(step: Product, device: torch.device, dtype: torch.dtype) -> T
 
 def int8_available(placement: Placement) -> bool:
     """Whether this machine multiplies int8 matrices through oneDNN, rightly and fast."""
-    return placement.device.type == "cpu" and integer_product_available()
+    return placement.device.type == "cpu" and taken(FastPath.INTEGER_HEADS)
 
 
 def _int8_probe(step: Product) -> Timed:

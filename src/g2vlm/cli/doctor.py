@@ -97,10 +97,8 @@ def check_torch() -> Iterable[Finding]:
 
 
 def check_device() -> Iterable[Finding]:
-    """GPUs, or how fast the CPU is in bfloat16."""
+    """GPUs that torch can use."""
     import torch
-
-    from g2vlm.model.precision import cpu_has_fast_bfloat16
 
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
@@ -115,28 +113,22 @@ def check_device() -> Iterable[Finding]:
         return
     advice = "the full model runs on the CPU, in minutes rather than seconds"
     yield Finding("gpu", State.WARN, "none that torch can use", advice)
-    if cpu_has_fast_bfloat16():
-        yield Finding("cpu bfloat16", State.OK, "in hardware; --dtype auto takes it")
-    else:
-        yield Finding(
-            "cpu bfloat16", State.WARN, "not in hardware", "--dtype auto takes float32: 2 x the memory"
-        )
 
 
-def check_compiler() -> Iterable[Finding]:
-    """Whether answers can be written by compiled passes on the CPU."""
+def check_paths() -> Iterable[Finding]:
+    """Which fast paths this processor takes, with what was measured; some seconds where nothing was yet."""
     import torch
 
-    from g2vlm.model.native.library import NativeUnavailableError, load_library
+    from g2vlm.model.capabilities.deciding import verdict
+    from g2vlm.model.capabilities.paths import FastPath
 
     if torch.cuda.is_available():
         return
-    try:
-        load_library()
-    except NativeUnavailableError as error:
-        yield Finding("compiled answers", State.WARN, str(error), "answers are written more slowly without")
-    else:
-        yield Finding("compiled answers", State.OK, "translated by this machine's C compiler")
+    for path in FastPath:
+        found = verdict(path)
+        missing = found.error is None
+        advice = "the plain way is taken, which is slower" if missing else ""
+        yield Finding(f"path {path.value}", State.WARN if missing else State.OK, str(found), advice)
 
 
 def check_memory() -> Iterable[Finding]:
@@ -195,7 +187,7 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     check_python,
     check_torch,
     check_device,
-    check_compiler,
+    check_paths,
     check_memory,
     check_disk,
     check_extras,

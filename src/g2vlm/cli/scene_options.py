@@ -134,7 +134,9 @@ class SceneOptions:
         from g2vlm.model.precision import choose_placement
 
         placement = choose_placement(self.device, self.dtype)
-        choose_decoding(placement, self.compiled.wish, self.quantization)
+        # Measured and compiled only for what was asked for by name; else when the first answer is wanted.
+        if self.compiled is not Compiled.AUTO or self.quantization is not Quantization.NONE:
+            choose_decoding(placement, self.compiled.wish, self.quantization)
         choice = choose_checkpoint(self.ckpt, may_download=leave_to_download(self.download))
         say(f"checkpoint: {choice}")
         if caveat := training_status(choice.folder):

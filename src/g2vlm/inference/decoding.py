@@ -1,9 +1,11 @@
 """Passes over one token of each row, which decode answers: plain, in C, or compiled."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,13 +14,16 @@ from torch import Tensor, nn
 
 from g2vlm.errors import DeviceError
 from g2vlm.model.cache import CacheShape
+from g2vlm.model.capabilities.deciding import verdict
+from g2vlm.model.capabilities.paths import FastPath
 from g2vlm.model.native.decoding import NativePass
-from g2vlm.model.native.library import NativeUnavailableError, has_fast_integers, has_fast_unpacking
 from g2vlm.model.network import G2VLM, NextTokens
 from g2vlm.model.precision import Placement, Precision
 from g2vlm.model.quantization import Quantization
 from g2vlm.model.rotary import Rotation
 from g2vlm.model.row_cache import RowCache, StepMemory
+
+_log = logging.getLogger(__name__)
 
 
 class Decoding(Enum):
@@ -27,7 +32,7 @@ class Decoding(Enum):
     PLAIN = "plain"
     """Operation by operation, as all other passes."""
     NATIVE = "native"
-    """On a CPU: by a library in C, which the machine's own compiler translates once."""
+    """On a CPU: by a library in C, which the machine's own compiler compiles once."""
     GRAPH = "graph"
     """On a CUDA GPU: as one graph of `torch.compile`."""
 
@@ -192,8 +197,7 @@ def choose_decoding(placement: Placement, compiled: bool | None, quantization: Q
     Args:
         placement: where the network runs.
         compiled: True for compiled passes, False for plain ones; None for what is faster without waiting:
-            native passes on a CPU with a C compiler, which for fewer bits must also have the instructions of
-            AVX-512 VNNI, and plain ones elsewhere.
+            native passes on a CPU where they are right and measure faster, and plain ones elsewhere.
         quantization: of the language side.
 
     Raises:
@@ -215,13 +219,32 @@ def choose_decoding(placement: Placement, compiled: bool | None, quantization: Q
         return Decoding.GRAPH
     if device.type != "cpu":
         raise DeviceError(f"Expected a CPU or a CUDA GPU for compiled answers, got {device}: leave it out.")
-    try:
-        fast = has_fast_integers() or quantization is Quantization.NONE
-    except NativeUnavailableError as error:
-        if compiled is None:
-            return Decoding.PLAIN
-        raise DeviceError(f"Expected to write answers by compiled passes, but {error}.") from error
-    return Decoding.NATIVE if fast or compiled else Decoding.PLAIN
+    found = verdict(decoding_path(placement.precision, quantization))
+    if compiled and not found.right:
+        raise DeviceError(f"Expected to write answers by compiled passes, but they are {found}.")
+    if compiled or found.taken:
+        return Decoding.NATIVE
+    if found.error is None:
+        _tell(f"answers are written by plain passes, more slowly; compiled ones are {found}")
+    return Decoding.PLAIN
+
+
+def decoding_path(precision: Precision, quantization: Quantization) -> FastPath:
+    """What passes in C over weights in some format have to prove."""
+    if quantization is Quantization.INT8:
+        return FastPath.DECODE_INT8
+    if quantization is Quantization.INT4:
+        return FastPath.DECODE_INT4
+    if quantization is Quantization.PACKED:
+        return FastPath.PACKED
+    wide = precision is Precision.FLOAT32
+    return FastPath.DECODE_FLOAT32 if wide else FastPath.DECODE_BFLOAT16
+
+
+@lru_cache(maxsize=8)
+def _tell(what: str) -> None:
+    """Once a process."""
+    _log.warning("%s", what)
 
 
 def _check_packing(placement: Placement, compiled: bool | None) -> None:
@@ -232,13 +255,8 @@ def _check_packing(placement: Placement, compiled: bool | None) -> None:
         reason = f"this is {device} in {precision.value}"
     elif compiled is False:
         reason = "compiled answers are off"
-    else:
-        try:
-            reason = (
-                "" if has_fast_unpacking() else "this processor lacks instructions for it (AVX-512 VBMI2)"
-            )
-        except NativeUnavailableError as error:
-            reason = str(error)
+    elif not (found := verdict(FastPath.PACKED)).taken:
+        reason = f"packed weights are {found}"
     if reason:
         raise DeviceError(
             "Expected a CPU in bfloat16 with compiled answers for packed weights, but "

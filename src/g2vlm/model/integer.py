@@ -10,9 +10,6 @@ part in 32,000 of its largest entry: finer than the TF32 products that GPUs use 
   The decoders of the geometry heads, which the precision policy keeps in float32, run faster that way.
 """
 
-from functools import lru_cache
-from time import perf_counter
-
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
@@ -25,51 +22,8 @@ FEWEST_ROWS = 4
 """oneDNN's int8 product is several times slower on long rows when it has fewer rows than this."""
 CACHED_ROWS = 256
 """Rows that pass a product at a time, so that its stages stay in the processor's cache."""
-PROVING_SHAPES = ((8, 128), (256, 768))
-"""Rows and channels of the products that show whether it is fast here."""
 ROWS_AT_A_TIME = 4096
 """Weight rows converted at once: a float32 copy of the language head alone would take a gigabyte."""
-
-
-@lru_cache(maxsize=1)
-def integer_product_available() -> bool:
-    """Whether oneDNN's int8 product is here, right, and worth it: measured once, in a few milliseconds.
-
-    Without the processor's own instructions it runs as a loop a thousand times slower than float32, or adds
-    up in 16 bits, which overflow.
-    """
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
-        return False
-    rows, channels = PROVING_SHAPES[0]
-    codes = ((torch.arange(channels * channels) * 37) % 255 - 127).to(torch.int8).view(channels, channels)
-    # All of the largest size and of few signs, so that sums in 16 bits overflow.
-    largest = torch.full((rows, channels), LARGEST, dtype=torch.int8)
-    product = PackedPlane(codes, torch.ones(channels), rows).product(largest)
-    if not torch.equal(product.double(), largest.double() @ codes.double().T):
-        return False
-    # A small product first: a large one would take seconds where it is slow.
-    return all(
-        _integer_gain(*shape) > least for shape, least in zip(PROVING_SHAPES, (0.01, 1.0), strict=True)
-    )
-
-
-@torch.inference_mode()
-def _integer_gain(rows: int, channels: int) -> float:
-    """How many times as fast as in float32 a layer is by two planes of its weight."""
-    with torch.random.fork_rng(devices=[]):  # the user's own random numbers stay as they are
-        linear, x = nn.Linear(channels, channels), torch.ones(rows, channels)
-    integer = IntegerLinear(linear, fine=True, num_rows=2 * rows)
-    return _seconds(linear, x) / _seconds(integer, x)
-
-
-def _seconds(layer: nn.Module, x: Float[Tensor, "rows in"]) -> float:
-    """Of one product: the least of three, after one that warms up."""
-    taken = []
-    for _ in range(4):
-        start = perf_counter()
-        layer(x)
-        taken.append(perf_counter() - start)
-    return min(taken[1:])
 
 
 def split_planes(

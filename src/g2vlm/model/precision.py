@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from g2vlm.errors import DeviceError
+from g2vlm.model.capabilities.deciding import taken, verdict
+from g2vlm.model.capabilities.paths import FastPath
 from g2vlm.model.config import Part
 
 FLOAT32_PARTS = (Part.POINT_HEAD, Part.CAMERA_HEAD, Part.GLOBAL_POINT_HEAD, Part.CONFIDENCE_HEAD)
@@ -58,11 +60,11 @@ def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
 
     Args:
         device: "auto" (CUDA if there is one, then MPS, then CPU), or any torch device such as "cuda:1".
-        dtype: "float32", "bfloat16" or "auto" (bfloat16, but float32 on MPS and where a CPU has no fast
-            bfloat16).
+        dtype: "float32", "bfloat16" or "auto" (bfloat16, but float32 on MPS and on a CPU where bfloat16
+            measures slower).
 
     Raises:
-        DeviceError: the device does not exist here, or the type is not offered.
+        DeviceError: the device does not exist here, or the type is not offered or not right here.
     """
     chosen = _choose_device(device)
     return Placement(chosen, _choose_precision(dtype, chosen))
@@ -93,12 +95,17 @@ def _choose_device(device: str) -> torch.device:
 
 def _choose_precision(dtype: str, device: torch.device) -> Precision:
     if dtype == "auto":
-        slow = device.type == "mps" or (device.type == "cpu" and not cpu_has_fast_bfloat16())
+        slow = device.type == "mps" or (device.type == "cpu" and not taken(FastPath.BFLOAT16))
         return Precision.FLOAT32 if slow else Precision.BFLOAT16
     aliases = {"float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16"}
     if dtype not in aliases:
         raise DeviceError(f"Expected dtype auto, float32 or bfloat16, got {dtype!r}.")
-    return Precision(aliases[dtype])
+    chosen = Precision(aliases[dtype])
+    if chosen is Precision.BFLOAT16 and device.type == "cpu":
+        found = verdict(FastPath.BFLOAT16)
+        if not found.right:
+            raise DeviceError(f"Expected right products in bfloat16, but they are {found}: use float32.")
+    return chosen
 
 
 def allow_tf32(device: torch.device) -> None:
@@ -112,14 +119,6 @@ def allow_tf32(device: torch.device) -> None:
     if device.type != "cuda":
         raise DeviceError(f"Expected a CUDA GPU for TF32 products, got {device}: leave it out.")
     torch.backends.cuda.matmul.fp32_precision = "tf32"
-
-
-def cpu_has_fast_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AMX or AVX-512 BF16 on x86, any recent Arm)."""
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return True
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe()) if probe is not None else False
 
 
 def keep_freed_memory() -> None:

@@ -4,9 +4,11 @@ from enum import Enum
 
 from torch import nn
 
+from g2vlm.model.capabilities.deciding import taken
+from g2vlm.model.capabilities.paths import FastPath
 from g2vlm.model.config import Part
 from g2vlm.model.int4 import Int4Linear, PackedInt4Linear, fits_int4
-from g2vlm.model.integer import CACHED_ROWS, Int8Linear, IntegerLinear, integer_product_available
+from g2vlm.model.integer import CACHED_ROWS, Int8Linear, IntegerLinear
 from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.native.matrix import fits_packing
 from g2vlm.model.precision import Placement, Precision, keep_freed_memory
@@ -69,8 +71,8 @@ def _smaller(linear: nn.Linear, quantization: Quantization, native: bool) -> nn.
         fits = quantization is Quantization.INT4 and fits_int4(linear)
         return NativeLinear(Int4Linear(linear) if fits else Int8Linear(linear))
     if quantization is Quantization.INT4 and fits_int4(linear):
-        return PackedInt4Linear(linear) if on_cpu else Int4Linear(linear)
-    if on_cpu and integer_product_available():
+        return PackedInt4Linear(linear) if on_cpu and taken(FastPath.INT4) else Int4Linear(linear)
+    if on_cpu and taken(FastPath.INT8):
         return IntegerLinear(linear, fine=False)
     return Int8Linear(linear)
 
@@ -79,9 +81,9 @@ def speed_up_heads_(network: nn.Module) -> None:
     """Run, in place, the decoder blocks of float32 geometry heads through two int8 planes.
 
     The final projections and the camera's own layers, which are small, stay plain float32. Nothing changes
-    where integer products are not available.
+    where integer products are not right or not faster.
     """
-    if not integer_product_available():
+    if not taken(FastPath.INTEGER_HEADS):
         return
     heads = {part.value for part in Part} - {Part.LANGUAGE_HEAD.value}
     for name, linear in _linears(network):

@@ -51,24 +51,6 @@ def load_library(*, plain: bool = False) -> ctypes.CDLL:
     return _or_error(_library, plain)
 
 
-def has_fast_integers() -> bool:
-    """Whether the library multiplies int8 and int4 by this processor's own instructions, rather than plainly.
-
-    Raises:
-        NativeUnavailableError: there is no library.
-    """
-    return bool(load_library().g2vlm_features() & FAST_INTEGER)
-
-
-def has_fast_unpacking() -> bool:
-    """Whether the library unpacks weights by this processor's own instructions, rather than plainly.
-
-    Raises:
-        NativeUnavailableError: there is no library.
-    """
-    return bool(load_library().g2vlm_features() & FAST_PACKED)
-
-
 def load_translated(source: Path) -> ctypes.CDLL:
     """The library of another C file that stands alone, compiled and kept like the one of native passes.
 
