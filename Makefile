@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python python3.13 python3.12 python3.11; do \
 CONSTRAINTS := $(shell nvidia-smi -L >/dev/null 2>&1 || echo -c constraints-cpu.txt)
 WORKERS ?= 2
 
-.PHONY: install demo test check format lint types layers fix wheel clean
+.PHONY: install demo test check check-machines format lint types layers fix wheel clean
 
 install: $(STAMP)
 
@@ -29,6 +29,10 @@ test: install
 	$(BIN)/pytest -n $(WORKERS)
 
 check: format lint types layers test
+
+# The suite as other machines would run it; takes an hour. OPTIONS="--fast --only avx2 --python python3.12"
+check-machines: install
+	$(BIN)/python scripts/check_machines.py --workers $(WORKERS) $(OPTIONS)
 
 format: install
 	$(BIN)/ruff format --check .

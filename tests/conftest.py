@@ -10,8 +10,9 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 # Checked code is slower: what is measured here must not be kept for the user. Workers inherit the folder.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["G2VLM_CACHE"] = tempfile.mkdtemp(prefix="g2vlm-tests-")
+OWN_CACHE = None if "G2VLM_CACHE" in os.environ else tempfile.mkdtemp(prefix="g2vlm-tests-")
+if OWN_CACHE is not None:
+    os.environ["G2VLM_CACHE"] = OWN_CACHE
 
 # Annotated shapes are promises; the hook makes every call in every test check them.
 install_import_hook("g2vlm", "beartype.beartype")
@@ -47,6 +48,6 @@ def computed_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove the folder; the first process of a run ends last."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        shutil.rmtree(os.environ["G2VLM_CACHE"], ignore_errors=True)
+    """Remove the folder: the process that made it ends last."""
+    if OWN_CACHE is not None:
+        shutil.rmtree(OWN_CACHE, ignore_errors=True)
