@@ -125,6 +125,16 @@ def test_without_evidence_the_documented_fallback_is_flagged(kind):
     assert fit.K.tolist() == [[30, 0, 14.5], [0, 30, 9.5], [0, 0, 1]]
 
 
+@pytest.mark.parametrize(("points", "found"), [(0, False), (3, False), (20, False), (200, True)])
+def test_a_focal_length_of_few_points_is_no_measurement(points: int, found: bool) -> None:
+    K = make_intrinsics(torch.tensor([50.0, 50.0]), torch.tensor([31.5, 23.5]))
+    weights = torch.zeros(48 * 64)
+    weights[torch.randperm(48 * 64, generator=torch.Generator().manual_seed(0))[:points]] = 1.0
+    fit = fit_intrinsics(unproject(torch.full((48, 64), 2.0), K), weights.reshape(48, 64))
+    assert bool(fit.found) is found
+    assert torch.isfinite(fit.K).all()
+
+
 def test_an_axis_without_extent_borrows_the_other_focal_length():
     fit = fit_intrinsics(unproject(rough_depth(1, 30), camera(25, 25, 30, 1)))
     assert not bool(fit.found)

@@ -32,7 +32,15 @@ SHAPES = {
 def test_numpy_alone_reads_every_key_without_pickle(scene, tmp_path):
     scene.save(tmp_path / "room.npz")
     with np.load(tmp_path / "room.npz", allow_pickle=False) as file:
-        rest = {"names", "source_path", "frame_index", "scale", "scale_source", "format_version"}
+        rest = {
+            "names",
+            "source_path",
+            "frame_index",
+            "focal_measured",
+            "scale",
+            "scale_source",
+            "format_version",
+        }
         assert set(file) == {*SHAPES, *rest}
         for key, (shape, dtype) in SHAPES.items():
             assert (file[key].shape, file[key].dtype) == (shape, dtype), key
@@ -66,7 +74,10 @@ def test_a_scene_comes_back_as_it_was(scene, tmp_path):
 
 
 def test_files_of_earlier_releases_lack_the_origin_of_pictures(scene, tmp_path):
-    views = (replace(scene.views[0], source_path="/photos/a.jpg", frame_index=7), *scene.views[1:])
+    views = (
+        replace(scene.views[0], source_path="/photos/a.jpg", frame_index=7, focal_measured=False),
+        *scene.views[1:],
+    )
     with_origin = replace(scene, views=views)
     write_npz(with_origin, tmp_path / "new.npz")
     assert_same(read_npz(tmp_path / "new.npz"), with_origin)

@@ -113,6 +113,11 @@ def run(options: Options) -> int:
         model = options.load_model()
         loading = add_timings(reading, model.timings)
         scene = model.reconstruct(photos, fit=options.fit, spill=options.spill)
+        guessed = [view.name for view in scene.views if not view.focal_measured]
+        if guessed:
+            say(
+                f"warning: too few points to measure the focal length, so it is a guess: {', '.join(guessed)}"
+            )
         scene = options.finish(scene)
         write_scene(scene, target)
         out.kept(target.path)
@@ -166,7 +171,12 @@ def summarize(scene: "Scene", timings: dict[str, float], files: list[Path]) -> d
     low, high = (corner.tolist() for corner in scene.bounds())
     return {
         "views": [
-            {"name": view.name, "original_size": list(view.original_size), "time_s": view.time_s}
+            {
+                "name": view.name,
+                "original_size": list(view.original_size),
+                "time_s": view.time_s,
+                "focal_measured": view.focal_measured,
+            }
             for view in scene.views
         ],
         "points": sum(int(view.valid.sum()) for view in scene.views),

@@ -17,6 +17,7 @@ from g2vlm.geometry.precision import widen
 
 _MAX_FIT_PIXELS = 1 << 14
 _IRLS_STEPS = 8
+_FEWEST_POINTS = 32
 _FOCAL_RANGE = (0.02, 100.0)
 
 
@@ -95,7 +96,7 @@ class IntrinsicsFit:
     K: Float[Tensor, "*batch 3 3"]
     """Intrinsics in pixels: always finite, focal lengths always positive."""
     found: Bool[Tensor, "*batch"]
-    """False where a focal length could not be measured and a substitute stands in `K`."""
+    """False where a focal length could not be measured: `K` then holds a substitute, or a guess."""
     residual_px: Float[Tensor, "*batch"]
     """Median distance along one axis between pixels and reprojected points; NaN without points."""
 
@@ -114,7 +115,8 @@ def fit_intrinsics(
 
     An axis counts as not measured if no pixel has weight or the result is not within 0.02 to 100 times the
     longer image side. It then takes the focal length of the other axis (square pixels), or, if that fails
-    too, the longer image side (a field of view of 53 degrees along it), and `found` is False.
+    too, the longer image side (a field of view of 53 degrees along it), and `found` is False. So it is with
+    fewer than 32 usable points, or a quarter of a smaller map: what fits so few is no measurement.
 
     Args:
         points_camera: points in camera axes, any scale. Non-finite points and points with z <= 0 are ignored.
@@ -140,9 +142,9 @@ def fit_intrinsics(
     measured = torch.isfinite(focal) & (focal >= low) & (focal <= high)
     focal = torch.where(measured, focal, torch.where(measured.flip(-1), focal.flip(-1), max(height, width)))
     K = make_intrinsics(focal, centre.expand_as(focal)).to(points_camera.dtype)
-    return IntrinsicsFit(
-        K=K, found=measured.all(dim=-1), residual_px=residual.mean(dim=-1).to(points_camera.dtype)
-    )
+    fewest = min(_FEWEST_POINTS, usable.shape[-1] // 4)
+    found = measured.all(dim=-1) & (usable.sum(dim=-1) >= fewest)
+    return IntrinsicsFit(K=K, found=found, residual_px=residual.mean(dim=-1).to(points_camera.dtype))
 
 
 def _robust_slope(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from g2vlm.geometry.agreement import reprojection_agreement
-from g2vlm.geometry.cameras import recover_intrinsics
+from g2vlm.geometry.cameras import fit_intrinsics
 from g2vlm.geometry.poses import transform_points
 from g2vlm.inference.spilling import in_memory
 from g2vlm.inputs.decode import Photo
@@ -40,9 +40,8 @@ def assemble_scene(
     device = points.device
     finite = torch.stack([view.isfinite().all(dim=-1) for view in points])
     valid = images.valid.to(device) & finite
-    intrinsics = torch.stack(
-        [recover_intrinsics(view, mask.float()) for view, mask in zip(points, valid, strict=True)]
-    )
+    fits = [fit_intrinsics(view, mask.float()) for view, mask in zip(points, valid, strict=True)]
+    intrinsics = torch.stack([fit.K for fit in fits])
     confidence = allocate(tuple(valid.shape), torch.float32)
     if prediction.confidence_logits is not None:
         logits = prediction.confidence_logits[0].float().cpu()
@@ -71,6 +70,7 @@ def assemble_scene(
             time_s=photo.time_s,
             source_path=None if photo.path is None else str(photo.path),
             frame_index=photo.frame_index,
+            focal_measured=bool(fits[i].found),
         )
         for i, photo in enumerate(photos)
     )

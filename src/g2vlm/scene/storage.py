@@ -4,9 +4,9 @@ Keys (N views of H x W pixels): `rgb` (N,H,W,3 uint8); `points_world`, `points_c
 `confidence` (N,H,W), `T_world_camera` (N,4,4), `K`, `K_original` (N,3,3), all float32; `valid` (N,H,W bool);
 `original_size` (N,2 int64: width, height); `T_model_original` (N,3,3 float64); `names` (N text); `time_s`
 (N float64, NaN for photos); `source_path` (N text, empty where unknown) and `frame_index` (N int64, -1 for
-photos), absent in files of earlier releases; `scale` ("relative" or "metric"), `scale_source` (text),
-`format_version` (int64). No key needs pickle. `points_world`, `depth` and `K_original` are there for other
-readers; `read_npz` computes them anew.
+photos), `focal_measured` (N bool), absent in files of earlier releases; `scale` ("relative" or "metric"),
+`scale_source` (text), `format_version` (int64). No key needs pickle. `points_world`, `depth` and `K_original`
+are there for other readers; `read_npz` computes them anew.
 """
 
 import os
@@ -48,7 +48,7 @@ _COLUMNS = {
     "time_s": _Column(np.float64, lambda view: np.nan if view.time_s is None else view.time_s),
 }
 _RECOMPUTED = {"points_world", "depth", "K_original"}
-ORIGIN_KEYS = ("source_path", "frame_index")
+ORIGIN_KEYS = ("source_path", "frame_index", "focal_measured")
 """Keys that files of earlier releases lack."""
 
 
@@ -146,21 +146,23 @@ def _view(arrays: dict[str, np.ndarray], index: int) -> View:
 
 
 def origin_columns(views: Sequence[View]) -> dict[str, np.ndarray]:
-    """Where pictures come from as arrays: `source_path` (text, "" if unknown), `frame_index` (-1 if none)."""
+    """What later releases added, as arrays: `source_path` ("" if unknown), `frame_index` (-1 if none)."""
     frames = [-1 if view.frame_index is None else view.frame_index for view in views]
     return {
         "source_path": np.array([view.source_path or "" for view in views]),
         "frame_index": np.array(frames, dtype=np.int64),
+        "focal_measured": np.array([view.focal_measured for view in views], dtype=np.bool_),
     }
 
 
 def origin_fields(arrays: Mapping[str, np.ndarray], index: int) -> dict[str, Any]:
     """Fields of one `View` from `origin_columns`; none where a file of an earlier release lacks them."""
-    if not set(ORIGIN_KEYS) <= set(arrays):
-        return {}
+    measured = {"focal_measured": bool(arrays["focal_measured"][index])} if "focal_measured" in arrays else {}
+    if not {"source_path", "frame_index"} <= set(arrays):
+        return measured
     frame = int(arrays["frame_index"][index])
     path = str(arrays["source_path"][index])
-    return {"source_path": path or None, "frame_index": None if frame < 0 else frame}
+    return {"source_path": path or None, "frame_index": None if frame < 0 else frame, **measured}
 
 
 register(

@@ -60,6 +60,8 @@ class View:
     """File that the picture was read from, absolute: a photo or a video; None for pictures from memory."""
     frame_index: int | None = None
     """Number of the frame in the video, from 0; None for photos."""
+    focal_measured: bool = True
+    """False if too few points, or senseless ones, left the focal length in `K` to a guess."""
 
     def __post_init__(self) -> None:
         """Check every promise of the fields."""
