@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from g2vlm.bench.agreement import next_choices
-from g2vlm.bench.baselines import TransformersDecoder
+from g2vlm.bench.baselines.transformers import TransformersDecoder
 from g2vlm.bench.limits import bandwidth, stream_probes
 from g2vlm.bench.results import Measurement
 from g2vlm.bench.session import Session
@@ -43,11 +43,11 @@ def measure_decoding(session: Session) -> Iterator[Measurement]:
     session.say("decoding")
     tokens = session.sizes.new_tokens
     perception = session.model.perceive(session.photos(VIEWS))
-    question, past = _long_answer(perception, tokens), perception.num_tokens
+    question, past = long_answer(perception, tokens), perception.num_tokens
     quantized = {
         kind: model.perceive(session.photos(VIEWS)) for kind, model in session.quantized_models.items()
     }
-    questions = {kind: _long_answer(own, tokens) for kind, own in quantized.items()}
+    questions = {kind: long_answer(own, tokens) for kind, own in quantized.items()}
     baseline = TransformersDecoder(session.sizes.config.mixture, session.placement, past)
     size = session.sizes.stream_bytes
     streams = stream_probes(size, session.placement)
@@ -56,13 +56,13 @@ def measure_decoding(session: Session) -> Iterator[Measurement]:
         return lambda: baseline.seconds_per_token(tokens, cache)
 
     def answering(kind: Quantization) -> Timed:
-        return lambda: _seconds_per_token(quantized[kind], questions[kind], tokens)
+        return lambda: seconds_per_token(quantized[kind], questions[kind], tokens)
 
     def together(own: Perception) -> Timed:
         return lambda: _seconds_per_token_together(own, tokens)
 
     calls: dict[str, Timed] = {
-        "ours": lambda: _seconds_per_token(perception, question, tokens),
+        "ours": lambda: seconds_per_token(perception, question, tokens),
         **{
             f"together_{kind.value}": together(own)
             for kind, own in {Quantization.NONE: perception, **quantized}.items()
@@ -157,7 +157,7 @@ def _agreement(
     return Measurement(f"decode/{kind.value}_agreement", label, same, "%", Better.HIGHER, note=note)
 
 
-def _long_answer(perception: Perception, tokens: int) -> str:
+def long_answer(perception: Perception, tokens: int) -> str:
     """A question whose answer does not end before it has that many tokens."""
     for question in QUESTIONS:
         if len(perception.ask(question, max_new_tokens=tokens).token_ids) == tokens:
@@ -176,7 +176,7 @@ def _seconds_per_token_together(perception: Perception, tokens: int) -> float:
     return max(answer.timings["decode_s"] for answer in answers) / written
 
 
-def _seconds_per_token(perception: Perception, question: str, tokens: int) -> float:
+def seconds_per_token(perception: Perception, question: str, tokens: int) -> float:
     """Mean seconds of a pass after the first, which reads the question."""
     answer = perception.ask(question, max_new_tokens=tokens)
     return answer.timings["decode_s"] / (len(answer.token_ids) - 1)

@@ -31,6 +31,8 @@ class Section(Enum):
     """First answer, follow-up, and recomputation as baseline."""
     DECODE = "decode"
     """Tokens per second, and transformers as baseline."""
+    BASELINES = "baselines"
+    """Decoding and reading beside llama.cpp, where that is installed."""
     AGREEMENT = "agreement"
     """Next tokens of a trained checkpoint with a smaller language side."""
     SELECTION = "selection"

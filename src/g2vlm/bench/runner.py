@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from g2vlm.bench.agreement import measure_agreement
+from g2vlm.bench.baselines.measuring import measure_baselines
 from g2vlm.bench.decoding import measure_decoding
 from g2vlm.bench.loading import measure_load, measure_memory
 from g2vlm.bench.machine import commit, describe_machine, versions
@@ -22,6 +23,7 @@ MEASURES: dict[Section, Callable[[Session], Iterator[Measurement]]] = {
     Section.RECONSTRUCT: measure_reconstruction,
     Section.QUESTIONS: measure_questions,
     Section.DECODE: measure_decoding,
+    Section.BASELINES: measure_baselines,
     Section.MEMORY: measure_memory,
     Section.AGREEMENT: measure_agreement,
     Section.SELECTION: measure_selection,

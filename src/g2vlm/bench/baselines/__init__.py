@@ -1,0 +1,1 @@
+"""Public programs that do the same work, and their speed beside ours."""
