@@ -84,7 +84,10 @@ def run(setting: Setting, words: Sequence[str]) -> Outcome:
     lines = [line for line in done.stdout.splitlines() if line.strip()] or done.stderr.splitlines() or [""]
     if done.returncode:
         print(f"== {setting.name}\n" + "\n".join(lines[-40:]), file=sys.stderr, flush=True)
-    return Outcome(setting, done.returncode == 0, time.monotonic() - start, lines[-1].strip("= "))
+    last = lines[-1].strip("= ")
+    if done.returncode < 0:  # cut off from outside: says nothing about the tests
+        last = f"killed by signal {-done.returncode}"
+    return Outcome(setting, done.returncode == 0, time.monotonic() - start, last)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -59,3 +59,12 @@ def test_variables_are_set_and_removed(script: ModuleType, tmp_path: Path) -> No
     setting = script.Setting("played", {"HOME": None, "PLAYED": "yes"})
     assert script.run(setting, words).passed
     assert not script.run(script.Setting("other", {"PLAYED": "no"}), words).passed
+
+
+def test_a_run_that_was_killed_is_told_from_one_that_failed(script: ModuleType, tmp_path: Path) -> None:
+    killer = tmp_path / "python"
+    killer.write_text("#!/bin/sh\nkill -KILL $$\n")
+    killer.chmod(0o700)
+    found = script.run(script.Setting("killed", {}, str(killer)), [])
+    assert not found.passed
+    assert found.last_line == "killed by signal 9"
