@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -45,6 +46,24 @@ def computed_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     subprocess.run([sys.executable, PARITY_DATA / "make_images.py", folder], check=True)
     return folder
+
+
+@lru_cache
+def _missing_compiler() -> str:
+    """Why there are no compiled passes here; empty where there are."""
+    from g2vlm.model.native.library import NativeUnavailableError, load_library
+
+    try:
+        load_library()
+    except NativeUnavailableError as error:
+        return str(error)
+    return ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run on this machine, with the reason."""
+    if item.get_closest_marker("needs_compiler") and (reason := _missing_compiler()):
+        pytest.skip(reason)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

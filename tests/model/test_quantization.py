@@ -96,7 +96,7 @@ def test_layers_without_whole_groups_do_not_fit():
     assert not fits_int4(layer(64, 40))
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.needs_compiler)])
 @pytest.mark.parametrize(("quantization", "tolerance"), [("int8", 0.05), ("int4", 0.2)])
 def test_quantized_model_answers_and_reconstructs_nearly_the_same_scene(
     tmp_path, quantization, tolerance, compiled

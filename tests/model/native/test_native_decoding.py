@@ -17,6 +17,8 @@ from g2vlm.model.precision import Precision, cast_
 from g2vlm.model.quantization import Quantization, quantize_language_
 from g2vlm.model.row_cache import Prefill, RowCache
 
+pytestmark = pytest.mark.needs_compiler
+
 SHAPES = {
     "as released": MixtureConfig(
         vocab_size=97, width=192, mlp_width=224, num_layers=2, num_heads=6, num_kv_heads=1

@@ -34,6 +34,7 @@ def _nothing_kept() -> Iterator[None]:
     native._library.cache_clear()
 
 
+@pytest.mark.needs_compiler
 def test_it_is_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("G2VLM_CACHE", str(tmp_path))
     load_library(plain=True)
@@ -45,6 +46,7 @@ def test_it_is_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [written]
 
 
+@pytest.mark.needs_compiler
 @pytest.mark.parametrize("size", [0, 100, 20_000])
 def test_one_that_was_cut_off_is_compiled_again(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,6 +64,7 @@ def test_one_that_was_cut_off_is_compiled_again(
     assert built.read_bytes() == whole
 
 
+@pytest.mark.needs_compiler
 def test_one_that_others_may_write_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("G2VLM_CACHE", str(tmp_path))
     compiled = []
@@ -75,6 +78,7 @@ def test_one_that_others_may_write_is_not_opened(tmp_path: Path, monkeypatch: py
     assert stat.S_IMODE(built.stat().st_mode) == 0o700
 
 
+@pytest.mark.needs_compiler
 def test_fast_forms_depend_on_the_processor_and_plain_ones_have_none() -> None:
     flags = Path("/proc/cpuinfo").read_text().split()
     narrow, packed = "avx512_bf16" in flags, {"avx512_bf16", "avx512vbmi", "avx512_vbmi2"} <= set(flags)
@@ -86,12 +90,14 @@ def test_fast_forms_depend_on_the_processor_and_plain_ones_have_none() -> None:
     assert load_library(plain=True).g2vlm_features() == 0
 
 
+@pytest.mark.needs_compiler
 def test_without_a_place_to_keep_it_it_works_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "kept_folder", lambda: None)
     monkeypatch.setattr(native, "_compiled", lambda *_: library_bytes())
     assert load_library(plain=True).g2vlm_features() == 0
 
 
+@pytest.mark.needs_compiler
 def test_another_processor_gets_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("G2VLM_CACHE", str(tmp_path))
     monkeypatch.setattr(native, "_compiled", lambda *_: library_bytes())
@@ -137,6 +143,7 @@ def test_a_compiler_that_fails_is_quoted_asked_once_and_leaves_nothing(
     assert len((tmp_path / "broken.log").read_text().splitlines()) == 2, "its version and one attempt"
 
 
+@pytest.mark.needs_compiler
 def test_the_next_compiler_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "gcc", BROKEN)
     program(tmp_path / "clang", f'exec {shutil.which("cc")} "$@"')
@@ -147,6 +154,7 @@ def test_the_next_compiler_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "gcc.log").exists()
 
 
+@pytest.mark.needs_compiler
 def test_cc_may_be_several_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = program(tmp_path / "ccache", 'exec "$@"')
     monkeypatch.setenv("CC", f"'{wrapper}' {shutil.which('cc')} -g0")
@@ -167,6 +175,7 @@ def test_what_only_looks_like_a_compiler_is_named(tmp_path: Path, monkeypatch: p
         load_library()
 
 
+@pytest.mark.needs_compiler
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("G2VLM_CACHE", str(tmp_path))
     monkeypatch.setattr(native, "_compiled", lambda *_: library_bytes())
@@ -185,6 +194,7 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         load_library()
 
 
+@pytest.mark.needs_compiler
 def test_opening_it_leaves_the_arithmetic_of_the_process_alone() -> None:
     load_library()
     smallest = torch.full((4,), 1e-40)

@@ -9,6 +9,8 @@ from g2vlm.model.integer import Int8Linear
 from g2vlm.model.native.linear import FEW_ROWS, WIDENED_ROWS, NativeLinear
 from g2vlm.model.native.matrix import StoredMatrix, fits_packing
 
+pytestmark = pytest.mark.needs_compiler
+
 SIZES = [(1536, 70), (224, 33), (160, 16), (32, 5)]
 """Input channels in whole blocks of 128 and with rests, of two sizes of groups; odd numbers of outputs."""
 
