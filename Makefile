@@ -30,7 +30,8 @@ test: install
 
 check: format lint types layers test
 
-# The suite as other machines would run it; takes an hour. OPTIONS="--fast --only avx2 --python python3.12"
+# The suite as other machines would run it; takes the night, and goes on where it was stopped.
+#   OPTIONS="--scope fast --only avx2 --python 3.12"
 check-machines: install
 	$(BIN)/python scripts/check_machines.py --workers $(WORKERS) $(OPTIONS)
 
