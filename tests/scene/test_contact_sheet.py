@@ -1,6 +1,7 @@
 """Scenes at a glance."""
 
 import base64
+import html
 import io
 import re
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from g2vlm.scene.contact_sheet import contact_sheet
+from g2vlm.scene.formats import FORMATS
 from g2vlm.scene.scene import Scene
 
 
@@ -33,11 +35,20 @@ def test_long_scenes_show_eight_views(scene, make_view):
 
 def test_notebooks_get_the_picture_and_the_unit(scene):
     text = scene._repr_html_()
-    data = re.search(r"base64,([^\"]+)\"", text)[1]
+    data = re.search(r"<img alt=[^>]+base64,([^\"]+)\"", text)[1]
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == contact_sheet(scene).size
     assert "3 views" in text
+    assert text.count("<iframe") == int("html" in FORMATS)
     assert "the network&#x27;s own unit" in text
 
 
 def test_a_scene_without_points_is_shown_too(scene, make_view):
     contact_sheet(Scene((make_view(0, valid=np.zeros((6, 8), bool)),), scene.scale))
+
+
+def test_notebooks_get_the_scene_to_turn_once_the_page_is_known(scene):
+    import g2vlm.export  # noqa: F401  (registers it)
+
+    text = scene._repr_html_()
+    frame = re.search(r'<iframe[^>]* srcdoc="([^"]*)"', text)[1]
+    assert html.unescape(frame).startswith("<!doctype html>")

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class Options(SaveOptions):
     """Write a scene file in the formats of other software, several at a time.
 
-    A target is a file whose ending says the format (.glb, .ply, .obj, .usdz, .rrd, .tum, .kitti, .npz), a
-    folder whose name says it (colmap, nerfstudio, depth, normals, previews), or KIND:PATH with one of ply,
-    glb, mesh, tsdf, gaussians, colmap, nerfstudio, depth, normals, previews, tum, kitti, usd, rerun, npz. A
-    folder whose path ends in .zip is packed. docs/outputs.md says what each holds.
+    A target is a file whose ending says the format (.glb, .html, .ply, .obj, .usdz, .rrd, .tum, .kitti,
+    .npz), a folder whose name says it (colmap, nerfstudio, depth, normals, previews), or KIND:PATH with one
+    of ply, glb, html, mesh, tsdf, gaussians, colmap, nerfstudio, depth, normals, previews, tum, kitti, usd,
+    rerun, npz. A folder whose path ends in .zip is packed. docs/outputs.md says what each holds.
     """
 
     GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {

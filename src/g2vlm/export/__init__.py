@@ -53,6 +53,13 @@ register(
         (".glb",),
     ),
     Format(
+        "html",
+        "one page that shows points and cameras in any browser, offline",
+        _later("page", "write_page"),
+        (".html",),
+        (".html",),
+    ),
+    Format(
         "mesh",
         "the surface that each view sees, cut at depth edges; in .glb covered with the photos",
         _later("mesh_files", "write_grid_mesh"),

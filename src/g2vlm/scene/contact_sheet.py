@@ -3,12 +3,16 @@
 import base64
 import html
 import io
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from g2vlm.scene.coloring import color_confidence, color_depth, depth_range_of
+from g2vlm.scene.formats import FORMATS, no_progress
+from g2vlm.scene.save_options import SaveOptions
 
 if TYPE_CHECKING:
     from g2vlm.scene.scene import Scene
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 _MOST_VIEWS = 8
 _TILE_PX = 160
 _GAP_PX = 4
+_NOTEBOOK_POINTS = 80_000
 
 
 def contact_sheet(scene: "Scene") -> Image.Image:
@@ -38,10 +43,26 @@ def contact_sheet(scene: "Scene") -> Image.Image:
 
 
 def scene_html(scene: "Scene") -> str:
-    """The contact sheet with a line of text, for notebooks."""
+    """What notebooks show: the scene to turn and measure, and below it the contact sheet with a line of text.
+
+    The first is the page that `Scene.save` writes to `.html`, with fewer points; it stands in a frame of its
+    own. Notebooks that are not trusted leave frames out, and a scene without points has no page.
+    """
     data = io.BytesIO()
     contact_sheet(scene).save(data, "PNG")
     picture = base64.b64encode(data.getvalue()).decode()
     text = html.escape(f"{scene!r}; {scene.scale.unit}: {scene.scale.source}")
     image = f'<img alt="photos, depth, confidence" src="data:image/png;base64,{picture}"/>'
-    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+    page = _page_frame(scene) if "html" in FORMATS and scene.num_points else ""
+    return f"{page}<figure>{image}<figcaption>{text}</figcaption></figure>"
+
+
+def _page_frame(scene: "Scene") -> str:
+    with tempfile.TemporaryDirectory(prefix="g2vlm-") as folder:
+        path = Path(folder) / "scene.html"
+        FORMATS["html"].write(scene, path, SaveOptions(max_points=_NOTEBOOK_POINTS), no_progress)
+        page = html.escape(path.read_text(encoding="utf-8"))
+    return (
+        f'<iframe title="the scene in 3-D" sandbox="allow-scripts allow-downloads" srcdoc="{page}" '
+        'style="width: 100%; height: 480px; border: 0; border-radius: 8px"></iframe>'
+    )

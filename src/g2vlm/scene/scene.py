@@ -72,7 +72,7 @@ class Scene:
         return f"Scene({len(self)} views, {self.num_points} points, {self.scale.kind.value} scale)"
 
     def _repr_html_(self) -> str:
-        """What notebooks show: photos, depth and confidence of the views."""
+        """What notebooks show: the points to turn and measure, photos, depth and confidence of the views."""
         return scene_html(self)
 
     def __len__(self) -> int:
