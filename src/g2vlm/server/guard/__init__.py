@@ -1,0 +1,1 @@
+"""What stands between the service and the world: limits, keys, addresses, formats, decoding, logs."""
