@@ -1,7 +1,8 @@
 """Run the tests as other machines would: other instructions, no compiler, no home, other interpreters.
 
-    python scripts/check_machines.py                 every setting, whole suite; the night is long
+    python scripts/check_machines.py                 every setting, whole suite; takes the night
     python scripts/check_machines.py --scope fast    the same with the fast suite
+    python scripts/check_machines.py --scope dependent   the rooms that a machine can make a difference to
     python scripts/check_machines.py --scope short   what .ci/run does: what a setting can change, in minutes
     python scripts/check_machines.py --only avx2     settings whose name holds a word
     python scripts/check_machines.py --python 3.12   this other interpreter, in place of all that are found
@@ -29,8 +30,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SLOWEST = 2.0
 """How many times as long as on this machine a setting may take, in time of the processor."""
+DEPENDENT = ("tests/model", "tests/inference", "tests/checkpoints", "tests/packaging", "tests/parity")
+DEPENDENT += ("tests/bench", "tests/cli", "tests/test_pipeline.py", "tests/test_model_threads.py")
+"""Where a processor, a compiler or a home can make a difference."""
 SCOPES = {
     "whole": ((), ()),
+    "dependent": (DEPENDENT, ("-m", "not slow")),
     "fast": (("-m", "not slow"), ("-m", "not slow")),
     "short": (
         (
