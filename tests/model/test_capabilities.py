@@ -10,7 +10,7 @@ from g2vlm.errors import DeviceError
 from g2vlm.model import integer
 from g2vlm.model.capabilities import deciding, trials
 from g2vlm.model.capabilities.measuring import compare
-from g2vlm.model.capabilities.paths import FastPath, Verdict, Wish, wish_for
+from g2vlm.model.capabilities.paths import FastPath, Verdict, Wish, wish_for, wished_everywhere
 from g2vlm.model.capabilities.trials import TRIALS, Pair, Trial, UnavailableError
 
 PATH = FastPath.INT4
@@ -121,6 +121,14 @@ def test_the_user_has_the_last_word_but_not_about_what_is_wrong(monkeypatch):
     assert wish_for(FastPath.PACKED) is Wish.ON
     wrong = Verdict(PATH, 0.5, 1e-3, 2.0, 1.0, settled=True, wish=Wish.ON)
     assert not wrong.taken
+
+
+def test_a_wish_for_every_path_goes_before_the_environment(monkeypatch):
+    play(monkeypatch, error=0.0, faster=True)
+    monkeypatch.setenv("G2VLM_PATHS", "int4=on")
+    with wished_everywhere(Wish.OFF):
+        assert not deciding.taken(PATH)
+    assert deciding.taken(PATH)
 
 
 @pytest.mark.parametrize("text", ["int5=on", "int4", "int4=yes"])

@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 
+import torch
+
 from g2vlm.bench.agreement import next_choices
 from g2vlm.bench.baselines.transformers import TransformersDecoder
 from g2vlm.bench.limits import bandwidth, stream_probes
 from g2vlm.bench.results import Measurement
 from g2vlm.bench.session import Session
-from g2vlm.bench.timing import Timed, median, take_turns
+from g2vlm.bench.timing import Timed, median, now, take_turns
 from g2vlm.bench.work import token_bytes
 from g2vlm.errors import InputError
 from g2vlm.evaluation.results import Better
 from g2vlm.inference.perception import Perception
+from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.int4 import GROUP_SIZES
 from g2vlm.model.native.linear import NativeLinear
+from g2vlm.model.network import Wants
 from g2vlm.model.quantization import Quantization
 from g2vlm.pipeline import Model
 
@@ -180,3 +185,28 @@ def seconds_per_token(perception: Perception, question: str, tokens: int) -> flo
     """Mean seconds of a pass after the first, which reads the question."""
     answer = perception.ask(question, max_new_tokens=tokens)
     return answer.timings["decode_s"] / (len(answer.token_ids) - 1)
+
+
+def text_reading(model: Model, count: int, behind: int) -> Timed:
+    """Read so many tokens of text behind others, up to the logits of the last."""
+    prompts = PromptBuilder(model.tokenizer, model.config, model.placement.device)
+    cache = KeyValueCache(
+        CacheShape.of(model.config.mixture),
+        behind + count,
+        dtype=model.placement.precision.dtype,
+        device=model.placement.device,
+    )
+    last = torch.tensor([count - 1], device=model.placement.device)
+    ids = [index % (model.config.mixture.vocab_size - 1) for index in range(behind + count)]
+
+    @torch.inference_mode()
+    def read() -> float:
+        if behind and not cache.length:
+            model.network(prompts.text(ids[:behind], 0).inputs, Wants(), cache)
+        start = now(model.placement.device)
+        model.network(prompts.text(ids[behind:], behind).inputs, Wants(logit_slots=last), cache)
+        seconds = now(model.placement.device) - start
+        cache.truncate(behind)
+        return seconds
+
+    return read

@@ -45,6 +45,8 @@ GOALS = (
     # Of bfloat16, whichever of the two ways without loss is faster counts; both are shown.
     Goal("baselines/(none|packed)/.*/ratio", 1.5),
     Goal("baselines/int[48]/.*/ratio", 1.2),
+    # The time of the best plain choice over that of the default.
+    Goal("paths/.*/ratio", 0.9),
     Goal("agreement/int8", 98.0),
     Goal("stitching/error", 1.0, better=Better.LOWER),
     Goal("stitching/loop_gain", 1.0),

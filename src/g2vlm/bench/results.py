@@ -33,6 +33,8 @@ class Section(Enum):
     """Tokens per second, and transformers as baseline."""
     BASELINES = "baselines"
     """Decoding and reading beside llama.cpp, where that is installed."""
+    PATHS = "paths"
+    """What this machine takes by default, beside every plain choice."""
     AGREEMENT = "agreement"
     """Next tokens of a trained checkpoint with a smaller language side."""
     SELECTION = "selection"

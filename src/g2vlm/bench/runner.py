@@ -11,6 +11,7 @@ from g2vlm.bench.decoding import measure_decoding
 from g2vlm.bench.loading import measure_load, measure_memory
 from g2vlm.bench.machine import commit, describe_machine, versions
 from g2vlm.bench.many_views import measure_selection, measure_stitching
+from g2vlm.bench.paths import measure_paths
 from g2vlm.bench.questions import measure_questions
 from g2vlm.bench.reconstruction import measure_limits, measure_reconstruction
 from g2vlm.bench.results import Measurement, Report, Section
@@ -24,6 +25,7 @@ MEASURES: dict[Section, Callable[[Session], Iterator[Measurement]]] = {
     Section.QUESTIONS: measure_questions,
     Section.DECODE: measure_decoding,
     Section.BASELINES: measure_baselines,
+    Section.PATHS: measure_paths,
     Section.MEMORY: measure_memory,
     Section.AGREEMENT: measure_agreement,
     Section.SELECTION: measure_selection,

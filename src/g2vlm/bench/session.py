@@ -97,7 +97,7 @@ class Session:
     def quantized_models(self) -> dict[Quantization, Model]:
         """The same model with a smaller language side; all other weights are shared with `model`."""
         self.model.perceive(self.photos(1))  # loads what is still missing
-        return {kind: self._quantized(kind) for kind in self.quantizations}
+        return {kind: with_smaller_language(self.model, kind) for kind in self.quantizations}
 
     @property
     def quantizations(self) -> list[Quantization]:
@@ -110,16 +110,6 @@ class Session:
         except DeviceError:
             return False
         return True
-
-    def _quantized(self, kind: Quantization) -> Model:
-        own = self.model.network
-        shared: dict[int, object] = {id(parameter): parameter for parameter in own.parameters()}
-        # Only what is replaced needs modules of its own.
-        shared |= {id(part): part for name, part in own.named_children() if name not in LANGUAGE_PARTS}
-        network = copy.deepcopy(own, shared)
-        quantize_language_(network, kind, native=self.model.decoding is Decoding.NATIVE)
-        decoding = self.model.decoding
-        return Model(self.folder, network, self.placement, quantization=kind, decoding=decoding)
 
     @cached_property
     def prompts(self) -> PromptBuilder:
@@ -176,6 +166,17 @@ class Session:
         cell = config.patch_size * config.merge_size
         side = round(config.image_side / cell) * config.merge_size
         return SemanticImages(torch.zeros(views, side * side, config.patch_features), side, side)
+
+
+def with_smaller_language(model: Model, kind: Quantization) -> Model:
+    """The same model with a smaller language side; all other weights are shared."""
+    own = model.network
+    shared: dict[int, object] = {id(parameter): parameter for parameter in own.parameters()}
+    # Only what is replaced needs modules of its own.
+    shared |= {id(part): part for name, part in own.named_children() if name not in LANGUAGE_PARTS}
+    network = copy.deepcopy(own, shared)
+    quantize_language_(network, kind, native=model.decoding is Decoding.NATIVE)
+    return Model(model.folder, network, model.placement, quantization=kind, decoding=model.decoding)
 
 
 @torch.inference_mode()

@@ -65,8 +65,8 @@ class Options:
     question_views: str = "8"
     """Numbers of photos to ask about."""
     only: str = ""
-    """Parts to measure: limits, load, reconstruct, questions, decode, baselines, memory, agreement,
-    selection, stitching. All by default."""
+    """Parts to measure: limits, load, reconstruct, questions, decode, baselines, paths, memory,
+    agreement, selection, stitching. All by default."""
     trained: str = BUNDLED_NAME
     """Checkpoint whose next tokens are compared between full and smaller language sides (agreement)."""
     device: str = "auto"

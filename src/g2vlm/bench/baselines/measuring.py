@@ -13,15 +13,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 from g2vlm.bench.baselines.llama_cpp import LlamaCpp, Stored, require_llama_cpp, write_gguf
-from g2vlm.bench.decoding import long_answer, seconds_per_token
+from g2vlm.bench.decoding import long_answer, seconds_per_token, text_reading
 from g2vlm.bench.results import Measurement
 from g2vlm.bench.session import Session
-from g2vlm.bench.timing import Timed, median, now, take_turns
+from g2vlm.bench.timing import Timed, median, take_turns
 from g2vlm.errors import MissingExtraError
 from g2vlm.evaluation.results import Better
-from g2vlm.inference.prompts import PromptBuilder
-from g2vlm.model.cache import CacheShape, KeyValueCache
-from g2vlm.model.network import Wants
 from g2vlm.model.quantization import Quantization
 from g2vlm.pipeline import Model
 
@@ -71,7 +68,7 @@ def _beside(session: Session, kind: Quantization, model: Model, folder: Path) ->
     }
     for what, count in READ.items():
         behind = past if what == "question" else 0
-        calls[what] = _reading(model, count, behind)
+        calls[what] = text_reading(model, count, behind)
         calls[f"{what}, llama.cpp"] = _their_reading(theirs, count, behind)
     samples = take_turns(calls, session.plan.repeats, session.plan.budget_s)
     yield from _figures(kind, rival, samples)
@@ -79,31 +76,6 @@ def _beside(session: Session, kind: Quantization, model: Model, folder: Path) ->
 
 def _their_reading(theirs: LlamaCpp, count: int, behind: int) -> Timed:
     return lambda: theirs.prefill_seconds(count, behind)
-
-
-def _reading(model: Model, count: int, behind: int) -> Timed:
-    """Read so many tokens of text behind others, up to the logits of the last."""
-    prompts = PromptBuilder(model.tokenizer, model.config, model.placement.device)
-    cache = KeyValueCache(
-        CacheShape.of(model.config.mixture),
-        behind + count,
-        dtype=model.placement.precision.dtype,
-        device=model.placement.device,
-    )
-    last = torch.tensor([count - 1], device=model.placement.device)
-    ids = [index % (model.config.mixture.vocab_size - 1) for index in range(behind + count)]
-
-    @torch.inference_mode()
-    def read() -> float:
-        if behind and not cache.length:
-            model.network(prompts.text(ids[:behind], 0).inputs, Wants(), cache)
-        start = now(model.placement.device)
-        model.network(prompts.text(ids[behind:], behind).inputs, Wants(logit_slots=last), cache)
-        seconds = now(model.placement.device) - start
-        cache.truncate(behind)
-        return seconds
-
-    return read
 
 
 def _figures(

@@ -1,6 +1,9 @@
 """The fast paths, what was found out about them, and what the user wishes."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 
@@ -97,12 +100,30 @@ def _ms(seconds: float | None) -> str:
     return "?" if seconds is None else f"{seconds * 1e3:.3g} ms"
 
 
+_everywhere: ContextVar[Wish | None] = ContextVar("everywhere", default=None)
+
+
+@contextmanager
+def wished_everywhere(wish: Wish) -> Iterator[None]:
+    """In this thread, and until the end of the block, wish the same of every path.
+
+    It goes before the environment. Who compares paths loads the plain choice so.
+    """
+    token = _everywhere.set(wish)
+    try:
+        yield
+    finally:
+        _everywhere.reset(token)
+
+
 def wish_for(path: FastPath) -> Wish:
     """What the environment says about a path.
 
     Raises:
         DeviceError: the variable cannot be read.
     """
+    if (everywhere := _everywhere.get()) is not None:
+        return everywhere
     wishes = {}
     for word in os.environ.get(VARIABLE, "").replace(",", " ").split():
         name, _, value = word.partition("=")
