@@ -20,6 +20,8 @@ from g2vlm.scene.scene import Scene
 MAX_NEW_TOKENS = 100
 """Released limit on the passes of an answer."""
 
+Turn = tuple[str, str]
+"""A question and its answer."""
 Cancel = Callable[[], bool] | threading.Event
 """Says, or is set once, nobody wants an answer any more."""
 
@@ -162,14 +164,26 @@ class Perception:
         max_new_tokens: int = MAX_NEW_TOKENS,
         sampling: Sampling = Sampling(),
         cancel: Cancel | None = None,
+        turns: Sequence[Turn] = (),
     ) -> Question:
         """A question as an `AnswerBatch` takes it, which may hold those of several perceptions.
 
         Arguments and errors are those of `ask`.
+
+        Args:
+            question: the last one, which is to be answered.
+            max_new_tokens: limit on the passes of the answer.
+            sampling: greedy by default.
+            cancel: see `ask`.
+            turns: questions and answers before it, which are read with it and not remembered.
         """
         _check(question, max_new_tokens)
         memory = self._current()
-        ids = self._prompts.question_ids(question, follows_answer=bool(memory.conversation))
+        ids: list[int] = []
+        for asked, answer in turns:
+            ids += self._prompts.question_ids(asked, follows_answer=bool(ids or memory.conversation))
+            ids += self._prompts.answer_ids(answer)
+        ids += self._prompts.question_ids(question, follows_answer=bool(ids or memory.conversation))
         return Question(
             tuple(ids),
             memory.beginning,

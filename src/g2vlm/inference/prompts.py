@@ -134,6 +134,14 @@ class PromptBuilder:
         asked = self.tokenizer.encode_plain(question) + self._encode(words.QUESTION_END)
         return before + asked + self._encode(words.ANSWER_START)
 
+    def answer_ids(self, answer: str) -> list[int]:
+        """Tokens of an answer that was given before; special tokens written in it are plain text.
+
+        Raises:
+            InputError: the answer holds half a character.
+        """
+        return self.tokenizer.encode_plain(answer)
+
     def text(self, token_ids: list[int], position: int) -> Prompt:
         """A causal run of text at a position."""
         return self._prompt(SpanBuilder(self.frame, position).text(token_ids), None, None)

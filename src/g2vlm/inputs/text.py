@@ -133,6 +133,11 @@ class TextTokenizer:
             )
         return found
 
+    def token_bytes(self, id_: int) -> bytes:
+        """Bytes that a token stands for, which may be half a character; none for an id without a token."""
+        token = self._backend.id_to_token(id_)
+        return b"" if token is None else _token_bytes(token)
+
     def stream_decoder(self, skip_special: bool = False) -> "StreamDecoder":
         """A decoder for ids that arrive one by one.
 

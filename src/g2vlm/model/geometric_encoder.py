@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from g2vlm.model.attention import attend, merge_heads, split_heads
 from g2vlm.model.config import EncoderWindows, GeometricEncoderConfig
 from g2vlm.model.layers import MLP, LayerNorm, LayerScale, accumulate, per_token_chunks
+from g2vlm.model.pausing import pause
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -106,6 +107,7 @@ class GeometricEncoder(nn.Module):
         """
         x, windows = self._embed(images), windows or self.config.windows
         for layer in self.layers:
+            pause()
             if self.checkpointing and torch.is_grad_enabled():
                 x = torch.utils.checkpoint.checkpoint(layer, x, windows, use_reentrant=False)
             else:

@@ -25,6 +25,7 @@ from g2vlm.model.layers import (
     per_token_chunks,
 )
 from g2vlm.model.layout import BlockPlacement, Layout, Streams
+from g2vlm.model.pausing import pause
 from g2vlm.model.rotary import Rotation, multimodal_rotation, rotate_halves
 
 GEOMETRIC_SCALE_INIT = 0.01
@@ -245,6 +246,7 @@ class Mixture(nn.Module):
             streams.semantic.to(torch.float32, copy=copy), streams.geometric.to(torch.float32, copy=copy)
         )
         for layer in self.layers:
+            pause()
             streams = self._run(layer, streams, context)
         if cache is not None:
             cache.advance(layout.num_tokens)

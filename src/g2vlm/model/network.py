@@ -16,6 +16,7 @@ from g2vlm.model.heads import CameraHead, Decoder, DensePrediction, points_from_
 from g2vlm.model.layers import Linear, chunk_factor
 from g2vlm.model.layout import Layout, Streams
 from g2vlm.model.mixture import Mixture
+from g2vlm.model.pausing import pause
 from g2vlm.model.rotary import Rotation
 from g2vlm.model.semantic_encoder import SemanticEncoder
 
@@ -293,6 +294,7 @@ class G2VLM(nn.Module):
         gathered: dict[str, Tensor] = {}
         with torch.autocast("cpu" if hidden.is_meta else hidden.device.type, enabled=False):
             for chunk in chunks:
+                pause()
                 anchor = per_view[:, :1].float()
                 part = self._decode_views(per_view[:, chunk].float(), anchor, (rows, columns), wants)
                 if len(chunks) == 1 and wants.allocate is None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from g2vlm.model.attention import attend, merge_heads, split_heads
 from g2vlm.model.config import SemanticEncoderConfig
 from g2vlm.model.layers import MLP, LayerNorm, accumulate, per_token_chunks
+from g2vlm.model.pausing import pause
 from g2vlm.model.rotary import Rotation, merged_grid_indices, planar_rotation, rotate_halves
 
 
@@ -86,6 +87,7 @@ class SemanticEncoder(nn.Module):
         rotation = planar_rotation(row, column, num_frequencies, config.rope_base)
         x = self.patch_embedding(patches.to(self.patch_embedding.weight.dtype)).float()
         for layer in self.layers:
+            pause()
             if self.checkpointing and torch.is_grad_enabled():
                 x = torch.utils.checkpoint.checkpoint(layer, x, rotation, use_reentrant=False)
             else:

@@ -1,0 +1,1 @@
+"""One thread that owns the work of the model, and what waits for it."""
