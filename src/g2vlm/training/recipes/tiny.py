@@ -6,11 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from g2vlm.checkpoints.random import SPECIAL_TOKENS
+from g2vlm.data.questions.everyday import everyday_question
 from g2vlm.data.questions.making import make_questions
+from g2vlm.data.questions.observations import Observations
+from g2vlm.data.questions.phrasing.rephrasing import Phrasing, ReasoningWish, rephrased, with_wish
+from g2vlm.data.questions.phrasing.vocabulary import SYNONYMS
+from g2vlm.data.questions.several_views import plural_of
+from g2vlm.data.samples import SceneSample
 from g2vlm.data.splits import Split, split_seeds
 from g2vlm.data.synthetic import ViewShape, render_batch
 from g2vlm.data.world.config import full_world
+from g2vlm.data.world.draws import Draws
+from g2vlm.data.world.furniture import CATALOGUE
 from g2vlm.data.world.layout import make_room
+from g2vlm.data.world.photo.nouns import NOUNS
 from g2vlm.inputs import spans as words
 from g2vlm.model.config import (
     EncoderWindows,
@@ -23,6 +32,12 @@ from g2vlm.model.config import (
 
 TINY_VOCABULARY = 768
 """Rows of the embedding: the tokenizer is trained to fit."""
+
+SMALL_VOCABULARY = 1536
+"""The same of the model for photographs, whose world has more names and is asked about in more words."""
+
+_NAME_REPEATS = 20
+_WORDS_STREAM = 6_000_000
 
 PROMPT_LINES = (
     words.RECONSTRUCTION_REQUEST,
@@ -69,11 +84,16 @@ def g2vlm_small() -> G2VLMConfig:
     """About eleven million parameters: photos of 224 pixels width, of any shape."""
     base = g2vlm_tiny()
     encoder = dataclasses.replace(base.geometric_encoder, num_layers=5, position_grid=16)
-    return dataclasses.replace(base, geometric_encoder=encoder, image_width=224)
+    mixture = dataclasses.replace(base.mixture, vocab_size=SMALL_VOCABULARY)
+    return dataclasses.replace(base, geometric_encoder=encoder, mixture=mixture, image_width=224)
 
 
 def tiny_lines(num_rooms: int = 120) -> list[str]:
-    """Text that the tokenizer of the small model learns from: questions and answers of training rooms."""
+    """Text that the tokenizer of the small models learns from: questions and answers of training rooms.
+
+    Names of things become tokens of their own, whatever the assets that a world is drawn with; words that
+    a model does not know fall into pieces, by which it can tell them.
+    """
     config = full_world()
     lines: list[str] = []
     for first in range(0, num_rooms, 20):
@@ -82,8 +102,25 @@ def tiny_lines(num_rooms: int = 120) -> list[str]:
         # Small pictures: only the words matter.
         batch = render_batch(config, rooms, ViewShape(2, 48, 64))
         for i in range(len(rooms)):
-            for question in make_questions(batch.sample(i), 14):
-                lines += [question.text, question.reasoned_answer, *question.choices]
+            lines += _spoken_about(batch.sample(i))
+    names = {*CATALOGUE, *NOUNS, *(other for noun in SYNONYMS for other in SYNONYMS[noun])}
+    for noun in sorted(names):
+        lines += [f"the {noun} is", f"{plural_of(noun)}, {noun}"] * _NAME_REPEATS
+    return lines
+
+
+def _spoken_about(sample: SceneSample) -> list[str]:
+    """Questions of every kind about one room, in the benchmark's words and in free ones, with answers."""
+    lines: list[str] = []
+    draws = Draws(sample.room.seed, _WORDS_STREAM)
+    for question in make_questions(sample, 14):
+        free = rephrased(question, Phrasing.FREE, draws)
+        lines += [question.text, question.reasoned_answer, *question.choices]
+        lines.append(with_wish(free.text, draws.choice(tuple(ReasoningWish)), draws))
+    seen = Observations(sample)
+    for _ in range(6):
+        everyday = everyday_question(seen, draws)
+        lines += [] if everyday is None else [everyday.text, everyday.given_answer]
     return lines
 
 

@@ -198,6 +198,9 @@ _TABLE: tuple[tuple[str, str, Support], ...] = (
     ("step", "ladder", _FREE),
 )
 
+NOUNS = tuple(sorted({noun for _, noun, _ in _TABLE if noun}))
+"""All nouns that catalogues can bring into the world."""
+
 _TALLEST_M = {_TOP: 0.75, _FREE: 2.2, _WALL: 2.3, _HUNG: 2.4, _FLAT: 0.4}
 _WIDEST_M = {_TOP: 0.9, _FREE: 2.4, _WALL: 3.2, _HUNG: 2.2, _FLAT: 3.0}
 
