@@ -5,14 +5,21 @@ import re
 import pytest
 from asked_rooms import Asked, ask_rooms, chosen
 
-from g2vlm.data.questions.everyday import everyday_question
+from g2vlm.data.questions.everyday import WORLD_NOUNS, everyday_question
 from g2vlm.data.questions.forms import AskForm
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.phrasing import sentences, templates
 from g2vlm.data.questions.phrasing.grammar import drawn_sentence, num_sentences
 from g2vlm.data.questions.phrasing.rephrasing import Phrasing, ReasoningWish, rephrased, with_wish
 from g2vlm.data.questions.phrasing.slips import with_slips
-from g2vlm.data.questions.phrasing.vocabulary import UNKNOWN_HELD_OUT, UNKNOWN_TRAINING, unknown_words
+from g2vlm.data.questions.phrasing.vocabulary import (
+    SYNONYMS,
+    UNKNOWN_HELD_OUT,
+    UNKNOWN_TRAINING,
+    plural_of,
+    unknown_words,
+    with_article,
+)
 from g2vlm.data.questions.question import AnswerKind
 from g2vlm.data.world.draws import Draws
 from g2vlm.data.world.furniture import CATALOGUE
@@ -148,7 +155,8 @@ def test_everyday_answers_are_true(asked: list[Asked], held_out: bool) -> None:
             assert said[1] in (UNKNOWN_HELD_OUT if held_out else UNKNOWN_TRAINING)
         elif said := re.fullmatch(r"I see no (.+)\.", question.answer):
             kinds.add("absent")
-            assert said[1] in set(CATALOGUE) - nouns
+            assert said[1] in WORLD_NOUNS
+            assert not any(said[1].split()[-1] == noun.split()[-1] for noun in nouns)
         elif question.answer.startswith("Yes, "):
             kinds.add("there")
         elif " is nearer." in question.answer:
@@ -158,10 +166,10 @@ def test_everyday_answers_are_true(asked: list[Asked], held_out: bool) -> None:
             assert question.answer.endswith(
                 f"The {re.match(r'The (.+?) is ', question.answer)[1]} is nearer."
             )
-        elif question.answer.startswith("I see a "):
+        elif question.answer.startswith(("I see a ", "I see an ")):
             kinds.add("list")
             for label in re.split(r", | and ", question.answer.removeprefix("I see ").removesuffix(".")):
-                thing = next(t for t in sample.objects if f"a {t.label}" == label)
+                thing = next(t for t in sample.objects if with_article(t.label) == label)
                 assert seen.views_showing(thing)
         elif question.answer.startswith("I see "):
             kinds.add("count")
@@ -198,3 +206,30 @@ def test_questions_about_what_is_missing_are_asked_and_counted() -> None:
     assert figures["questions/missing/full"].value == 1
     assert figures["questions/missing/guess"].value == 0
     assert "questions/numbers/full" not in figures
+
+
+@pytest.mark.parametrize(
+    ("name", "several", "introduced"),
+    [
+        ("armchair", "armchairs", "an armchair"),
+        ("orange bed", "orange beds", "an orange bed"),
+        ("unicorn", "unicorns", "a unicorn"),
+        ("bookshelf", "bookshelves", "a bookshelf"),
+        ("woman", "women", "a woman"),
+        ("toilet brush", "toilet brushes", "a toilet brush"),
+        ("bench", "benches", "a bench"),
+        ("red flowers", "red flowers", "red flowers"),
+    ],
+)
+def test_one_and_several_of_a_thing(name: str, several: str, introduced: str) -> None:
+    assert plural_of(name) == several
+    assert with_article(name) == introduced
+    assert introduced in drawn_sentence("do you see a {0}?", [name], Draws(0, 0))
+
+
+def test_no_word_of_the_world_is_called_unknown() -> None:
+    known = {*WORLD_NOUNS, *(other for noun in WORLD_NOUNS for other in SYNONYMS.get(noun, ()))}
+    for words in (UNKNOWN_TRAINING, UNKNOWN_HELD_OUT):
+        left = unknown_words(words, WORLD_NOUNS)
+        assert not known & set(left)
+        assert len(left) >= 20

@@ -15,13 +15,19 @@ from g2vlm.data.questions.phrasing.vocabulary import (
     SYNONYMS,
     UNKNOWN_HELD_OUT,
     UNKNOWN_TRAINING,
+    plural_of,
     unknown_words,
+    with_article,
 )
 from g2vlm.data.questions.question import AnswerKind, Question, QuestionFamily, Reference
-from g2vlm.data.questions.several_views import countable, plural_of
+from g2vlm.data.questions.several_views import countable
 from g2vlm.data.world.draws import Draws
 from g2vlm.data.world.furniture import CATALOGUE
 from g2vlm.data.world.layout import SceneObject
+from g2vlm.data.world.photo.nouns import NOUNS
+
+WORLD_NOUNS = frozenset((*CATALOGUE, *NOUNS))
+"""Every noun of the world, whatever the assets that it is drawn with."""
 
 _ABSENT_SHARE = 0.25
 _UNKNOWN_SHARE = 0.15
@@ -59,15 +65,15 @@ def missing_question(seen: Observations, draws: Draws, *, held_out: bool = False
 
 def _unknown(seen: Observations, draws: Draws, held_out: bool) -> Question:
     """About something that no word of the world names."""
-    known = set(CATALOGUE) | {thing.noun for thing in seen.objects}
-    word = draws.choice(unknown_words(UNKNOWN_HELD_OUT if held_out else UNKNOWN_TRAINING, known))
+    word = draws.choice(unknown_words(UNKNOWN_HELD_OUT if held_out else UNKNOWN_TRAINING, WORLD_NOUNS))
     return _question(seen, _asked_about(draws, word, held_out), f"I do not know the word {word}.", ())
 
 
 def _absent(seen: Observations, draws: Draws, held_out: bool) -> Question:
     """About something that the world has and these views do not."""
-    present = {thing.noun for thing in seen.objects}
-    noun = draws.choice(sorted(set(CATALOGUE) - present))
+    # Somebody who asks for a lamp means a floor lamp too: what ends in the same word is there.
+    present = {thing.noun.split()[-1] for thing in seen.objects}
+    noun = draws.choice([noun for noun in sorted(WORLD_NOUNS) if noun.split()[-1] not in present])
     return _question(seen, _asked_about(draws, noun, held_out), f"I see no {noun}.", ())
 
 
@@ -129,7 +135,9 @@ def _listing(seen: Observations, draws: Draws, held_out: bool) -> Question | Non
     chosen = things[:_MOST_LISTED]
     references = tuple(Reference(thing.label, seen_in(seen.views_showing(thing), thing)) for thing in chosen)
     text = _sentence(sentences.LISTING, (), draws, held_out)
-    return _question(seen, text, f"I see {_joined([f'a {thing.label}' for thing in chosen])}.", references)
+    return _question(
+        seen, text, f"I see {_joined([with_article(thing.label) for thing in chosen])}.", references
+    )
 
 
 def _comparison(seen: Observations, draws: Draws, held_out: bool) -> Question | None:

@@ -8,6 +8,7 @@ import numpy as np
 from g2vlm.data.questions.forms import Ask, AskForm
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.one_view import log_uniform, nearest_to, on_plan, seen_in
+from g2vlm.data.questions.phrasing.vocabulary import plural_of, with_article
 from g2vlm.data.questions.question import (
     AnswerKind,
     MarkerColour,
@@ -94,7 +95,7 @@ def _how_many(seen: Observations, draws: Draws, noun: str, sure: list[SceneObjec
             f"What is the number of different {plural} {where}?",
         )
     )
-    listed = ", ".join(f"a {thing.colour} one" for thing in sure)
+    listed = ", ".join(f"{with_article(thing.colour)} one" for thing in sure)
     measured = f"There is {listed}: {count} in total."
     places = tuple(place for thing in sure for place in seen_in(seen.views_showing(thing), thing))
     references = (Reference(plural, places), Reference("There is", places, f" {listed}: {count}"))
@@ -122,13 +123,6 @@ def _how_many(seen: Observations, draws: Draws, noun: str, sure: list[SceneObjec
     numbers = [str(count - rank + k) for k in range(4)]
     correct = numbers.pop(rank)
     return choice_question(topic, draws, stem, measured, correct, numbers)
-
-
-def plural_of(noun: str) -> str:
-    """Several of a thing."""
-    if noun == "bookshelf":
-        return "bookshelves"
-    return f"{noun}es" if noun.endswith(("x", "s", "ch")) else f"{noun}s"
 
 
 def which_view(seen: Observations, draws: Draws) -> Question | None:

@@ -6,20 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from g2vlm.checkpoints.random import SPECIAL_TOKENS
-from g2vlm.data.questions.everyday import everyday_question
+from g2vlm.data.questions.everyday import WORLD_NOUNS, everyday_question
 from g2vlm.data.questions.making import make_questions
 from g2vlm.data.questions.observations import Observations
 from g2vlm.data.questions.phrasing.rephrasing import Phrasing, ReasoningWish, rephrased, with_wish
-from g2vlm.data.questions.phrasing.vocabulary import SYNONYMS
-from g2vlm.data.questions.several_views import plural_of
+from g2vlm.data.questions.phrasing.vocabulary import SYNONYMS, plural_of
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.splits import Split, split_seeds
 from g2vlm.data.synthetic import ViewShape, render_batch
 from g2vlm.data.world.config import full_world
 from g2vlm.data.world.draws import Draws
-from g2vlm.data.world.furniture import CATALOGUE
 from g2vlm.data.world.layout import make_room
-from g2vlm.data.world.photo.nouns import NOUNS
 from g2vlm.inputs import spans as words
 from g2vlm.model.config import (
     EncoderWindows,
@@ -103,7 +100,7 @@ def tiny_lines(num_rooms: int = 120) -> list[str]:
         batch = render_batch(config, rooms, ViewShape(2, 48, 64))
         for i in range(len(rooms)):
             lines += _spoken_about(batch.sample(i))
-    names = {*CATALOGUE, *NOUNS, *(other for noun in SYNONYMS for other in SYNONYMS[noun])}
+    names = {*WORLD_NOUNS, *(other for noun in SYNONYMS for other in SYNONYMS[noun])}
     for noun in sorted(names):
         lines += [f"the {noun} is", f"{plural_of(noun)}, {noun}"] * _NAME_REPEATS
     return lines

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Sequence
 
+from g2vlm.data.questions.phrasing.vocabulary import with_article
 from g2vlm.data.world.draws import Draws
 
 _INNERMOST = re.compile(r"\[([^\[\]]*)\]")
+_WITH_ARTICLE = re.compile(r"\ba \{(\d)\}")
 
 
 def drawn_sentence(template: str, names: Sequence[str], draws: Draws) -> str:
@@ -13,7 +15,8 @@ def drawn_sentence(template: str, names: Sequence[str], draws: Draws) -> str:
 
     Args:
         template: text in which "[a|b|]" stands for one of its alternatives (the last one here is empty;
-            brackets may be nested) and {0}, {1} for names. A name brings no article.
+            brackets may be nested) and {0}, {1} for names. A name brings no article; "a {0}" becomes "an" or
+            nothing where the name asks for that.
         names: what fills the places.
         draws: source of the choices.
 
@@ -24,7 +27,8 @@ def drawn_sentence(template: str, names: Sequence[str], draws: Draws) -> str:
     # From the inside out, so that an alternative may hold alternatives.
     while found := _INNERMOST.search(sentence):
         sentence = sentence[: found.start()] + draws.choice(found[1].split("|")) + sentence[found.end() :]
-    sentence = re.sub(r"\s+([?.,!:;])", r"\1", " ".join(sentence.split())).format(*names)
+    sentence = re.sub(r"\s+([?.,!:;])", r"\1", " ".join(sentence.split()))
+    sentence = _WITH_ARTICLE.sub(lambda place: with_article(names[int(place[1])]), sentence).format(*names)
     return sentence[:1].upper() + sentence[1:]
 
 

@@ -1,5 +1,7 @@
 """Other words for things, and words for things that the world does not have."""
 
+from collections.abc import Collection
+
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "sofa": ("couch",),
     "bookshelf": ("bookcase", "book shelf"),
@@ -41,7 +43,29 @@ UNKNOWN_HELD_OUT = (
 """The same for evaluation: no training names them."""
 
 
-def unknown_words(words: tuple[str, ...], known: set[str]) -> list[str]:
+_PLURALS = {"bookshelf": "bookshelves", "man": "men", "woman": "women", "child": "children"}
+_ALWAYS_SEVERAL = frozenset(("apples", "binoculars", "clothes", "flowers", "scissors", "shoes"))
+
+
+def plural_of(noun: str) -> str:
+    """Several of a thing."""
+    first, _, last = noun.rpartition(" ")
+    if last in _ALWAYS_SEVERAL:
+        return noun
+    several = _PLURALS.get(last) or (f"{last}es" if last.endswith(("x", "s", "ch", "sh")) else f"{last}s")
+    return f"{first} {several}".lstrip()
+
+
+def with_article(name: str) -> str:
+    """A name with "a" or "an"; nouns that are always several have none."""
+    if name.rpartition(" ")[2] in _ALWAYS_SEVERAL:
+        return name
+    # By sound: all names of the world that begin with a vowel sound like one, but for "unicorn".
+    vowel = name[:1].lower() in "aeiou" and not name.startswith("uni")
+    return f"{'an' if vowel else 'a'} {name}"
+
+
+def unknown_words(words: tuple[str, ...], known: Collection[str]) -> list[str]:
     """Those of some words that name nothing the world has, whatever the assets that it was drawn with.
 
     Args:
@@ -49,4 +73,4 @@ def unknown_words(words: tuple[str, ...], known: set[str]) -> list[str]:
         known: nouns of the world; their synonyms count as known too.
     """
     also = {other for noun in known for other in SYNONYMS.get(noun, ())}
-    return [word for word in words if word not in known | also]
+    return [word for word in words if word not in known and word not in also]
