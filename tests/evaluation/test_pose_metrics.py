@@ -12,7 +12,7 @@ from g2vlm.errors import InputError
 from g2vlm.evaluation.metrics.poses import (
     Direction,
     auc_at,
-    focal_error,
+    focal_errors,
     pair_errors,
     recall_at,
     trajectory_errors,
@@ -147,4 +147,4 @@ def test_mistakes_are_named() -> None:
 
 def test_focal_error_is_relative() -> None:
     K = torch.eye(3).repeat(2, 1, 1) * 100
-    assert focal_error(1.2 * K, K) == pytest.approx(0.2)
+    assert focal_errors(1.2 * K, K).tolist() == pytest.approx([0.2] * len(K))

@@ -11,6 +11,7 @@ from g2vlm.data.samples import SceneSample
 from g2vlm.errors import InputError
 from g2vlm.evaluation.benchmarks.synthetic import truth_of
 from g2vlm.evaluation.geometry import SceneTruth, at_model_pixels, compare
+from g2vlm.evaluation.prediction import Prediction
 from g2vlm.geometry.cameras import pad_affine, resize_affine
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.view import View
@@ -78,11 +79,11 @@ def test_truth_is_sampled_where_the_model_looks() -> None:
             T_model_original=T_model_original.numpy(),
         )
 
-    half = at_model_pixels(truth, (seen(2, 3, resize_affine((4, 3), (2, 3))),))
-    # Model column 0 looks at original column 0.5, which rounds to the even 0; column 1 at 2.5, to 2.
-    assert half.depth[0].tolist() == [[1, 3], [5, 7], [9, 11]]
+    half = at_model_pixels(truth, Prediction.of_views((seen(2, 3, resize_affine((4, 3), (2, 3))),)))
+    # Model column 0 looks at original column 0.5, a tie, which goes to 1; column 1 at 2.5, to 3.
+    assert half.depth[0].tolist() == [[2, 4], [6, 8], [10, 12]]
     assert half.K[0, 0, 0] == 2
-    shifted = at_model_pixels(truth, (seen(4, 2, pad_affine(1, 0)),))
+    shifted = at_model_pixels(truth, Prediction.of_views((seen(4, 2, pad_affine(1, 0)),)))
     assert shifted.depth[0, :, 1:].tolist() == [[1, 2, 3], [5, 6, 7]]
     assert shifted.valid[0].tolist() == [[False, False, True, True], [False, True, True, True]]
     assert shifted.K[0, 0, 2] == 2.5

@@ -20,8 +20,10 @@ from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
 from g2vlm.evaluation.asking import Sight
+from g2vlm.evaluation.predictors.baselines import chosen_baselines, usual_baselines
+from g2vlm.evaluation.predictors.interface import Reconstructor
 from g2vlm.evaluation.records import Journal, SceneRecord, read_records
-from g2vlm.evaluation.registry import BENCHMARKS, Request, build_benchmark
+from g2vlm.evaluation.registry import BENCHMARKS, Request, build_benchmark, find_entry
 from g2vlm.evaluation.report import format_report, format_result
 from g2vlm.evaluation.results import (
     CheckpointIdentity,
@@ -33,7 +35,7 @@ from g2vlm.evaluation.results import (
 )
 from g2vlm.evaluation.runner import RunOptions
 from g2vlm.evaluation.runner import run as run_benchmark
-from g2vlm.evaluation.summary import differences, geometry_figures, question_figures
+from g2vlm.evaluation.summary import comparisons, differences, geometry_figures, question_figures
 from g2vlm.model.config import ViewAttention
 from g2vlm.scene.writing import check_file, check_folder
 
@@ -67,6 +69,9 @@ class Options:
             "what",
             "num_scenes",
             "num_views",
+            "seed",
+            "own_groups",
+            "baselines",
         ),
         "model": (
             "ckpt",
@@ -119,9 +124,16 @@ class Options:
     first_seed: int = Split.TEST.value[0]
     """Synthetic: seed of the first scene."""
     num_scenes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Scenes; synthetic 200, others all."""
+    """Scenes; synthetic 200, frames 16 groups of each set, others all."""
     num_views: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Views of each scene; synthetic 4, others as their protocol says."""
+    """Views of each scene; synthetic and frames 4, others as their protocol says."""
+    seed: int = 0
+    """Of what a benchmark draws: groups of frames, views of a sequence."""
+    own_groups: bool = True
+    """frames: take the groups that a set lists itself. Without: choose new ones by overlap."""
+    baselines: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
+    """Simpler methods on the same photos, with commas between: nothing, sift, colmap; or none. Without it:
+    frames all that are installed, others none."""
     num_questions: int = 8
     """Synthetic: questions about each scene."""
     reasoned: bool = True
@@ -172,7 +184,18 @@ class Options:
         sights = self.chosen(self.sights, Sight) if What.QUESTIONS in parts else ()
         if self.max_new_tokens < 1:
             raise InputError(f"Expected --max_new_tokens of at least 1, got {self.max_new_tokens}.")
-        return RunOptions(What.GEOMETRY in parts, sights, self.max_new_tokens)
+        return RunOptions(What.GEOMETRY in parts, sights, self.max_new_tokens, self.chosen_baselines())
+
+    def chosen_baselines(self) -> dict[str, Reconstructor]:
+        """Methods beside the model."""
+        if self.baselines is not None:
+            words = [word.strip() for word in self.baselines.split(",") if word.strip()]
+            return {} if words == ["none"] else chosen_baselines(words)
+        entry = None if self.benchmark is None else find_entry(self.benchmark)
+        usual = () if entry is None else usual_baselines(entry.baselines)
+        if entry is not None and len(usual) < len(entry.baselines):
+            say("COLMAP is not compared with: pip install 'g2vlm[colmap]'")
+        return chosen_baselines(usual)
 
     def request(self, width: int, patch: int) -> Request:
         """What is asked of the benchmark."""
@@ -246,6 +269,7 @@ def _evaluate(options: Options) -> tuple[EvaluationResult, Path]:
         num_scenes=len(records),
         failures=tuple((record.scene, record.failure) for record in records if record.failure),
         figures=(*geometry_figures(records), *question_figures(records)),
+        comparisons=tuple(comparisons(records, name)),
         seconds=round(sum(sum(record.seconds.values()) for record in records), 1),
     )
     write_result(result, target)
@@ -285,6 +309,7 @@ def _settings(benchmark: "Benchmark", model: "Model", doing: RunOptions) -> dict
     settings = {
         **benchmark.settings,
         "geometry": doing.geometry,
+        **({"baselines": list(doing.baselines)} if doing.baselines else {}),
         "sights": [sight.value for sight in doing.sights],
         "max_new_tokens": doing.max_new_tokens,
         "image_width": model.config.image_width,

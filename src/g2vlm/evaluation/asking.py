@@ -59,7 +59,7 @@ class Examiner:
             sight: what is shown.
         """
         if sight in (Sight.FULL, Sight.GREY):
-            shown = list(photos) if sight is Sight.FULL else [_grey(photo) for photo in photos]
+            shown = list(photos) if sight is Sight.FULL else [grey(photo) for photo in photos]
             perception = self.model.perceive(shown)
             answers = perception.ask_many(questions, max_new_tokens=self.max_new_tokens)
             return tuple(answer.text for answer in answers)
@@ -114,5 +114,6 @@ class Examiner:
         return prepare_semantic(load_photos(photos).photos, preparation)
 
 
-def _grey(photo: Image.Image) -> Image.Image:
+def grey(photo: Image.Image) -> Image.Image:
+    """A picture of the same size that shows nothing."""
     return Image.new("RGB", photo.size, GREY)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from g2vlm.errors import InputError, OutputError
-from g2vlm.evaluation.geometry import GeometryScores
+from g2vlm.evaluation.scores import GeometryScores
 
 JOURNAL_VERSION = 1
 
@@ -51,6 +51,10 @@ class SceneRecord:
     """Why the geometry could not be measured."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Duration of each step."""
+    baselines: dict[str, GeometryScores] = field(default_factory=dict)
+    """What simple methods get on the same photos, by their names."""
+    part: str = ""
+    """What the scene belongs to in tables, such as a set or a category."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -59,14 +63,15 @@ class SceneRecord:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "SceneRecord":
         """Read what `to_json` wrote."""
-        geometry = stored["geometry"]
-        if geometry is not None:
-            pairs = {key: tuple(geometry[key]) for key in ("rotation_deg", "translation_deg")}
-            geometry = GeometryScores(**{**geometry, **pairs})
+        geometry = None if stored["geometry"] is None else GeometryScores.from_json(stored["geometry"])
+        baselines = {
+            name: GeometryScores.from_json(scores) for name, scores in stored.get("baselines", {}).items()
+        }
         answers = tuple(
             AnswerRecord(**{**answer, "choices": tuple(answer["choices"])}) for answer in stored["answers"]
         )
-        return cls(stored["scene"], geometry, answers, stored["failure"], stored["seconds"])
+        part = stored.get("part", "")
+        return cls(stored["scene"], geometry, answers, stored["failure"], stored["seconds"], baselines, part)
 
 
 class Journal:

@@ -9,12 +9,15 @@ from g2vlm.data.questions.phrasing.rephrasing import Phrasing
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
-from g2vlm.evaluation.benchmarks import question_file, scene_folder, seven_scenes, sintel
+from g2vlm.evaluation.benchmarks import frames, question_file, scene_folder, seven_scenes, sintel
+from g2vlm.evaluation.benchmarks.frames import FramesBenchmark
 from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
 from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
 from g2vlm.evaluation.benchmarks.seven_scenes import SevenScenesBenchmark
 from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
 from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark
+from g2vlm.evaluation.grouping import GroupOptions
+from g2vlm.evaluation.predictors.baselines import BASELINES
 from g2vlm.evaluation.trials import Benchmark
 
 
@@ -42,6 +45,10 @@ class Request:
     """In whose words the synthetic questions are asked."""
     world: World = World.FULL
     allow_train_seeds: bool = False
+    seed: int = 0
+    """Of choices that a benchmark draws: groups of frames, views of a sequence."""
+    own_groups: bool = True
+    """Take the groups of frames that a set lists itself, where it does."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class Entry:
     build: Callable[[Request], Benchmark]
     layout: str = ""
     """What `data_path` must hold; empty where no data is needed."""
+    baselines: tuple[str, ...] = ()
+    """Simpler methods that are measured beside the model unless told otherwise."""
 
 
 def _synthetic(request: Request) -> Benchmark:
@@ -76,8 +85,23 @@ def _path(request: Request) -> Path:
     return request.data_path
 
 
+def _frames(request: Request) -> Benchmark:
+    grouping = GroupOptions(
+        size=4 if request.num_views is None else request.num_views,
+        num_groups=16 if request.num_scenes is None else request.num_scenes,
+        seed=request.seed,
+    )
+    return FramesBenchmark(_path(request), grouping, request.own_groups)
+
+
 BENCHMARKS: dict[str, Entry] = {
     "synthetic": Entry("rendered rooms that no model was trained on: geometry and questions", _synthetic),
+    "frames": Entry(
+        "real frames of your own with depth and poses, beside classical methods",
+        _frames,
+        frames.LAYOUT,
+        tuple(BASELINES),
+    ),
     "scene_folder": Entry(
         "scenes of your own: depth, poses and points",
         lambda request: SceneFolderBenchmark(_path(request), request.num_scenes, request.num_views),
@@ -107,17 +131,27 @@ BENCHMARKS: dict[str, Entry] = {
 """In the order in which they are listed."""
 
 
-def build_benchmark(name: str, request: Request) -> Benchmark:
-    """Make a benchmark by name.
+def find_entry(name: str) -> Entry:
+    """A benchmark by name.
 
     Raises:
-        InputError: no such benchmark, or its data is missing; the message says which layout is expected.
+        InputError: no such benchmark.
     """
     entry = BENCHMARKS.get(name.replace("-", "_"))
     if entry is None:
         close = difflib.get_close_matches(name, BENCHMARKS, n=1)
         hint = f": did you mean {close[0]}?" if close else "."
         raise InputError(f"Expected a benchmark ({', '.join(BENCHMARKS)}), got {name!r}{hint}")
+    return entry
+
+
+def build_benchmark(name: str, request: Request) -> Benchmark:
+    """Make a benchmark by name.
+
+    Raises:
+        InputError: no such benchmark, or its data is missing; the message says which layout is expected.
+    """
+    entry = find_entry(name)
     if entry.layout and (request.data_path is None or not request.data_path.exists()):
         given = (
             "no --data_path" if request.data_path is None else f"{request.data_path}, which does not exist"

@@ -27,8 +27,55 @@ def format_report(results: Sequence[EvaluationResult], gains: Sequence[Figure] =
 
 def format_result(result: EvaluationResult) -> str:
     """All tables of one result."""
-    parts = [_heading(result), _geometry(result), _questions(result), _families(result), _gains(result)]
+    geometry = format_comparisons(result) if result.comparisons else _geometry(result)
+    parts = [_heading(result), geometry, _questions(result), _families(result), _gains(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def format_comparisons(result: EvaluationResult) -> str:
+    """The model beside simpler methods: one table for each part of the scenes, one column for each method."""
+    tables: list[str] = []
+    for part in dict.fromkeys(one.part for one in result.comparisons):
+        chosen = [one for one in result.comparisons if one.part == part]
+        keys = {figure.key: figure for one in chosen for figure in one.figures if _is_shown(figure.key)}
+        rows = []
+        for key, first in keys.items():
+            found = [next((f for f in one.figures if f.key == key), None) for one in chosen]
+            most = max(figure.num_items for figure in found if figure is not None)
+            cells = ["" if figure is None else _short(figure, most) for figure in found]
+            rows.append([_spoken_label(first), *cells, f"{most:,}"])
+        head = part or ("all sets" if len(tables) > 1 else "geometry")
+        tables.append(_table([head, *(one.method for one in chosen), "over"], rows))
+    return "\n\n".join(tables)
+
+
+_LEFT_OUT = (
+    "points/accuracy",
+    "points/completeness",
+    "points/pointwise",
+    "pose/rotation_deg",
+    "camera/focal",
+)
+"""Figures that another one of the same table says better."""
+
+
+def _is_shown(key: str) -> bool:
+    folded = key in ("pose/auc30", "pose/auc15", "pose/auc5", "pose/rta15")
+    return not folded and key not in _LEFT_OUT
+
+
+def _spoken_label(figure: Figure) -> str:
+    label = figure.label.split(", opposite")[0]
+    unit = figure.unit if figure.unit in ("m", "deg") else "%" if _is_percent(figure) else ""
+    return f"{label}, {unit}" if unit else label
+
+
+def _short(figure: Figure, most: int) -> str:
+    """`0.260 ± 0.031`, with the number of items where it differs from the other methods'."""
+    percent = _is_percent(figure)
+    half = (figure.high - figure.low) / 2
+    counted = "" if figure.num_items == most else f" ({figure.num_items:,})"
+    return f"{_number(figure.value, percent)} ± {_number(half, percent)}{counted}"
 
 
 def format_comparison(results: Sequence[EvaluationResult], gains: Sequence[Figure] = ()) -> str:
@@ -57,9 +104,13 @@ def format_comparison(results: Sequence[EvaluationResult], gains: Sequence[Figur
 
 def with_bar(figure: Figure) -> str:
     """Value and 95 % interval: `0.123 (0.110 to 0.137)`, shares in percent."""
-    percent = figure.unit == "share" and not figure.key.startswith("points/")
+    percent = _is_percent(figure)
     numbers = [_number(value, percent) for value in (figure.value, figure.low, figure.high)]
     return f"{numbers[0]} ({numbers[1]} to {numbers[2]}){_unit(figure, percent)}"
+
+
+def _is_percent(figure: Figure) -> bool:
+    return figure.unit == "share" and not figure.key.startswith("points/")
 
 
 def _number(value: float, percent: bool) -> str:

@@ -46,6 +46,16 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What one method gets on one part of the scenes."""
+
+    part: str
+    """Set or category; empty for all scenes."""
+    method: str
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
 class CheckpointIdentity:
     """Which weights were measured."""
 
@@ -73,6 +83,8 @@ class EvaluationResult:
     figures: tuple[Figure, ...]
     seconds: float
     """Spent on measuring, over all parts of a resumed run."""
+    comparisons: tuple[Comparison, ...] = ()
+    """The model beside simpler methods on the same scenes, part by part."""
 
     def figure(self, key: str) -> Figure | None:
         """Look a figure up."""
@@ -81,7 +93,11 @@ class EvaluationResult:
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back."""
         stored = dataclasses.asdict(self)
-        stored["figures"] = [{**figure, "better": figure["better"].value} for figure in stored["figures"]]
+        stored["figures"] = [_stored(figure) for figure in self.figures]
+        stored["comparisons"] = [
+            {"part": one.part, "method": one.method, "figures": [_stored(f) for f in one.figures]}
+            for one in self.comparisons
+        ]
         stored["failures"] = [list(failure) for failure in self.failures]
         return {"schema_version": SCHEMA_VERSION, **stored}
 
@@ -98,15 +114,26 @@ class EvaluationResult:
                 f"Expected an evaluation result of version {SCHEMA_VERSION}, got {version!r}: evaluate again."
             )
         try:
-            values = {name.name: stored[name.name] for name in dataclasses.fields(cls)}
+            names = [name.name for name in dataclasses.fields(cls) if name.name in stored]
+            values = {name: stored[name] for name in names}
             values["checkpoint"] = CheckpointIdentity(**stored["checkpoint"])
             values["failures"] = tuple((scene, reason) for scene, reason in stored["failures"])
-            values["figures"] = tuple(
-                Figure(**{**figure, "better": Better(figure["better"])}) for figure in stored["figures"]
+            values["figures"] = _figures(stored["figures"])
+            values["comparisons"] = tuple(
+                Comparison(one["part"], one["method"], _figures(one["figures"]))
+                for one in stored.get("comparisons", ())
             )
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"The evaluation result cannot be read ({error!r}): evaluate again.") from error
+
+
+def _stored(figure: Figure) -> dict[str, Any]:
+    return {**dataclasses.asdict(figure), "better": figure.better.value}
+
+
+def _figures(stored: list[dict[str, Any]]) -> tuple[Figure, ...]:
+    return tuple(Figure(**{**figure, "better": Better(figure["better"])}) for figure in stored)
 
 
 def write_result(result: EvaluationResult, path: Path) -> None:

@@ -1,18 +1,27 @@
 """Runs a benchmark scene by scene, writing each down as it is finished."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
 
 from g2vlm.errors import InputError
-from g2vlm.evaluation.asking import BLIND, Examiner, Sight
-from g2vlm.evaluation.geometry import compare
+from g2vlm.evaluation.asking import BLIND, Examiner, Sight, grey
+from g2vlm.evaluation.geometry import GeometryOptions, SceneTruth, compare
+from g2vlm.evaluation.predictors.interface import Answerer, Reconstructor, Views
+from g2vlm.evaluation.predictors.own import OwnModel
 from g2vlm.evaluation.records import AnswerRecord, Journal, SceneRecord
+from g2vlm.evaluation.scores import GeometryScores
 from g2vlm.evaluation.trials import Benchmark, ItemGroup, Trial
 from g2vlm.inference.timing import Stopwatch
 from g2vlm.pipeline import Model
 
 Progress = Callable[[int, int, SceneRecord], None]
 """Called after each scene with (scenes done, scenes in all, what was found)."""
+Predictor = Model | Reconstructor | Answerer
+"""Whatever can be evaluated: a model of this package, or anything with one of the two calls."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +34,13 @@ class RunOptions:
     """Ask every question once with each of these; empty asks none."""
     max_new_tokens: int = 160
     """Limit on the passes of an answer; the longest reasoning of the synthetic world takes about 120."""
+    baselines: Mapping[str, Reconstructor] = field(default_factory=dict)
+    """Simpler methods that are measured on the same photos, by their names."""
 
 
 def run(
     benchmark: Benchmark,
-    model: Model,
+    predictor: Predictor,
     journal: Journal,
     options: RunOptions,
     on_progress: Progress | None = None,
@@ -40,7 +51,7 @@ def run(
 
     Args:
         benchmark: the scenes.
-        model: whose `view_attention`, device and precision are used.
+        predictor: what is measured; of a model its `view_attention`, device and precision are used.
         journal: of exactly this run.
         options: what to do.
         on_progress: told about every scene that is measured now.
@@ -55,44 +66,87 @@ def run(
     scenes = benchmark.scenes()
     remaining = [scene for scene in scenes if scene not in journal.records]
     for number, scene in enumerate(remaining):
-        record = measure(benchmark, model, scene, options)
+        record = measure(benchmark, predictor, scene, options)
         journal.add(record)
         if on_progress is not None:
             on_progress(len(scenes) - len(remaining) + number + 1, len(scenes), record)
     return tuple(journal.records[scene] for scene in scenes)
 
 
-def measure(benchmark: Benchmark, model: Model, scene: str, options: RunOptions) -> SceneRecord:
+def measure(benchmark: Benchmark, predictor: Predictor, scene: str, options: RunOptions) -> SceneRecord:
     """Measure one scene.
 
     A reconstruction so degenerate that it cannot be compared (all points in one place, none finite) is a
     finding about the model: it is recorded as a failure. Errors of the scene's own files are raised.
     """
-    watch = Stopwatch(model.placement.device)
+    method = OwnModel(predictor, options.max_new_tokens) if isinstance(predictor, Model) else predictor
+    device = predictor.placement.device if isinstance(predictor, Model) else torch.device("cpu")
+    watch = Stopwatch(device)
     with watch.measure("load_s"):
         trial = benchmark.load(scene)
     geometry = failure = None
-    if options.geometry and trial.truth is not None:
+    baselines: dict[str, GeometryScores] = {}
+    if options.geometry and trial.truth is not None and isinstance(method, Reconstructor):
+        views = Views(scene, trial.photos, _intrinsics(trial.truth))
         try:
-            with watch.measure("reconstruct_s"):
-                reconstruction = model.reconstruct(list(trial.photos))
-            with watch.measure("compare_s"):
-                geometry = compare(reconstruction, trial.truth, benchmark.geometry_options)
+            geometry = _geometry(method, views, trial.truth, benchmark.geometry_options, watch)
         except InputError as error:
             failure = str(error)
-    answers = []
+        with watch.measure("baselines_s"):
+            baselines = _baselines(options.baselines, views, trial.truth, benchmark.geometry_options)
+    answers: list[AnswerRecord] = []
     with watch.measure("ask_s"):
         for sight in options.sights:
-            answers += _answers(trial, Examiner(model, options.max_new_tokens), sight)
-    return SceneRecord(scene, geometry, tuple(answers), failure, dict(watch.seconds))
+            answers += _answers(trial, method, sight)
+    return SceneRecord(scene, geometry, tuple(answers), failure, dict(watch.seconds), baselines, trial.part)
 
 
-def _answers(trial: Trial, examiner: Examiner, sight: Sight) -> list[AnswerRecord]:
+def _intrinsics(truth: SceneTruth) -> np.ndarray | None:
+    return None if truth.K is None else truth.K.double().numpy()
+
+
+def _geometry(
+    method: Reconstructor, views: Views, truth: SceneTruth, options: GeometryOptions, watch: Stopwatch
+) -> GeometryScores:
+    with watch.measure("reconstruct_s"):
+        prediction = method.reconstruct(views)
+    with watch.measure("compare_s"):
+        return compare(prediction, truth, options)
+
+
+def _baselines(
+    methods: Mapping[str, Reconstructor], views: Views, truth: SceneTruth, options: GeometryOptions
+) -> dict[str, GeometryScores]:
+    """Scores of the methods that can say anything about these photos."""
+    scores = {}
+    for name, method in methods.items():
+        try:
+            scores[name] = compare(method.reconstruct(views), truth, options)
+        except InputError:
+            continue  # they need intrinsics, which not every benchmark knows: the counts show it
+    return scores
+
+
+def _answers(trial: Trial, method: Reconstructor | Answerer, sight: Sight) -> list[AnswerRecord]:
     judged = []
     for group in _as_seen(trial.groups, sight):
-        texts = examiner.ask(group.photos, [item.text for item in group.items], sight)
+        texts = _ask(method, group, sight)
         judged += [item.judge(text, sight.value) for item, text in zip(group.items, texts, strict=True)]
     return judged
+
+
+def _ask(method: Reconstructor | Answerer, group: ItemGroup, sight: Sight) -> tuple[str, ...]:
+    questions = [item.text for item in group.items]
+    if isinstance(method, OwnModel):
+        return Examiner(method.model, method.max_new_tokens).ask(group.photos, questions, sight)
+    if not isinstance(method, Answerer):
+        raise InputError("Expected a predictor that answers questions, got one of geometry: --what geometry.")
+    if sight is Sight.NO_GEOMETRY:
+        raise InputError("Only models of this package can be asked without geometric tokens: leave it out.")
+    shown: list[Image.Image] = [] if sight is Sight.TEXT_ONLY else list(group.photos)
+    if sight is Sight.GREY:
+        shown = [grey(photo) for photo in shown]
+    return tuple(method.answer(shown, questions))
 
 
 def _as_seen(groups: tuple[ItemGroup, ...], sight: Sight) -> list[ItemGroup]:

@@ -100,6 +100,8 @@ class Trial:
     """About these photos, at their resolution."""
     groups: tuple[ItemGroup, ...] = ()
     """Questions."""
+    part: str = ""
+    """What the scene belongs to in tables, such as a set or a category; empty where all are alike."""
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ Each file is what `Scene.save` writes, made from measured data: `rgb` is the pho
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class SceneFolderBenchmark:
         return {
             "files": sizes,
             "num_views": self.num_views,
-            "geometry_options": asdict(self.geometry_options),
+            "geometry_options": self.geometry_options.to_json(),
         }
 
     def scenes(self) -> Sequence[str]:

@@ -7,7 +7,7 @@ pairs within 0.1 m. Here whole images count; the published evaluations crop to t
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class SevenScenesBenchmark:
             "sequences": list(self.scenes()),
             "num_views": self.num_views,
             "frame_step": FRAME_STEP if self.num_views is None else None,
-            "geometry_options": asdict(self.geometry_options),
+            "geometry_options": self.geometry_options.to_json(),
         }
 
     def scenes(self) -> Sequence[str]:

@@ -8,7 +8,7 @@ them little.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class SintelBenchmark:
     @property
     def settings(self) -> dict[str, Any]:
         """Number of frames, and how they are measured."""
-        return {"num_images": len(self.scenes()), "geometry_options": asdict(self.geometry_options)}
+        return {"num_images": len(self.scenes()), "geometry_options": self.geometry_options.to_json()}
 
     def scenes(self) -> Sequence[str]:
         """`sequence/frame`."""

@@ -1,7 +1,7 @@
 """Rooms of the synthetic world that no model was trained on, rendered at the model's own resolution."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,7 @@ class SyntheticBenchmark:
             "world": self.world.value,
             "width": width,
             "height": height,
-            "geometry_options": asdict(self.geometry_options),
+            "geometry_options": self.geometry_options.to_json(),
         }
 
     @property

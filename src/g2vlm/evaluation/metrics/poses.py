@@ -70,14 +70,36 @@ def pair_errors(
             f"Expected poses of the same two or more views, got {pred.shape[0]} predicted and "
             f"{true.shape[0]} true ones."
         )
-    a, b = torch.triu_indices(pred.shape[0], pred.shape[0], offset=1, device=pred.device)
-    found = relative_pose(pred[a].double(), pred[b].double())
-    wanted = relative_pose(true[a].double(), true[b].double())
+    return relative_errors(all_relative_poses(pred), all_relative_poses(true), direction)
+
+
+def all_relative_poses(T_world_camera: Float[Tensor, "views 4 4"]) -> Float[Tensor, "pairs 4 4"]:
+    """Poses T_a_b of all pairs a < b: (0, 1), (0, 2), ..., (1, 2), ...; in double precision."""
+    poses = T_world_camera.double()
+    a, b = torch.triu_indices(len(poses), len(poses), offset=1, device=poses.device)
+    return relative_pose(poses[a], poses[b])
+
+
+def relative_errors(
+    found: Float[Tensor, "pairs 4 4"],
+    wanted: Float[Tensor, "pairs 4 4"],
+    direction: Direction = Direction.FOLDED,
+) -> PairErrors:
+    """Errors of relative poses of pairs of views; a pose with NaN was not found and is off by all it can.
+
+    Args:
+        found: predicted T_a_b.
+        wanted: true T_a_b.
+        direction: whether opposite translations agree.
+    """
+    found, wanted = found.double(), wanted.double()
+    known = torch.isfinite(found).flatten(1).all(dim=1)
+    found = torch.where(known[:, None, None], found, torch.eye(4, dtype=found.dtype, device=found.device))
     difference = found[:, :3, :3].mT @ wanted[:, :3, :3]
-    return PairErrors(
-        rotation_deg=torch.rad2deg(rotation_angle(difference)),
-        translation_deg=_direction_angle(found[:, :3, 3], wanted[:, :3, 3], direction),
-    )
+    rotation = torch.rad2deg(rotation_angle(difference))
+    angle = _direction_angle(found[:, :3, 3], wanted[:, :3, 3], direction)
+    worst = 90.0 if direction is Direction.FOLDED else NO_DIRECTION_DEG
+    return PairErrors(torch.where(known, rotation, 180.0), torch.where(known, angle, worst))
 
 
 def _direction_angle(found: Tensor, wanted: Tensor, direction: Direction) -> Tensor:
@@ -149,12 +171,14 @@ class TrajectoryErrors:
 def trajectory_errors(pred: Float[Tensor, "views 4 4"], true: Float[Tensor, "views 4 4"]) -> TrajectoryErrors:
     """Align the camera centres by Sim(3) (Umeyama 1991), then compare trajectories.
 
+    Centres predicted all in one place go to the mean of the true ones: the best that any similarity does.
+
     Args:
         pred: predicted T_world_camera, in the order of the trajectory.
         true: true T_world_camera.
 
     Raises:
-        InputError: fewer than three views, or predicted centres all in one place.
+        InputError: fewer than three views.
     """
     if pred.shape != true.shape or pred.shape[0] < 3:
         raise InputError(
@@ -162,7 +186,7 @@ def trajectory_errors(pred: Float[Tensor, "views 4 4"], true: Float[Tensor, "vie
             f"predicted and {true.shape[0]} true ones."
         )
     pred, true = pred.double(), true.double()
-    moved = transform_cameras(umeyama(pred[:, :3, 3], true[:, :3, 3]), pred)
+    moved = transform_cameras(_path_alignment(pred[:, :3, 3], true[:, :3, 3]), pred)
     off = (moved[:, :3, 3] - true[:, :3, 3]).norm(dim=-1)
     error = relative_pose(relative_pose(true[:-1], true[1:]), relative_pose(moved[:-1], moved[1:]))
     angles = torch.rad2deg(rotation_angle(error[:, :3, :3]))
@@ -171,6 +195,13 @@ def trajectory_errors(pred: Float[Tensor, "views 4 4"], true: Float[Tensor, "vie
         rpe_translation=float(error[:, :3, 3].norm(dim=-1).mean()),
         rpe_rotation_deg=float(angles.mean()),
     )
+
+
+def _path_alignment(found: Tensor, wanted: Tensor) -> Similarity:
+    if not bool((found - found[0]).any()):
+        mean = wanted.mean(dim=0)
+        return Similarity(torch.zeros((), dtype=mean.dtype), torch.eye(3, dtype=mean.dtype), mean)
+    return umeyama(found, wanted)
 
 
 def transform_cameras(
@@ -183,8 +214,9 @@ def transform_cameras(
     return moved
 
 
-def focal_error(pred: Float[Tensor, "views 3 3"], true: Float[Tensor, "views 3 3"]) -> float:
-    """Mean relative error of the horizontal field of view's focal length, |f_pred - f_true| / f_true."""
+def focal_errors(
+    pred: Float[Tensor, "views 3 3"], true: Float[Tensor, "views 3 3"]
+) -> Float[Tensor, " views"]:
+    """Relative error of the horizontal focal length of each view, |f_pred - f_true| / f_true."""
     found, wanted = pred[:, 0, 0].double(), true[:, 0, 0].double()
-    error = float(((found - wanted).abs() / wanted).mean())
-    return error if math.isfinite(error) else math.inf
+    return ((found - wanted).abs() / wanted).nan_to_num(nan=math.inf)

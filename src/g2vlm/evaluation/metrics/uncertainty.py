@@ -1,5 +1,6 @@
 """How far a figure would move with other scenes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,3 +90,24 @@ def bootstrap_difference(
     low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
     a, n, b, m = stacked.sum(axis=1)
     return Interval(float(a / n - b / m), float(low), float(high))
+
+
+def bootstrap_median(items: Sequence[Sequence[float]], *, seed: int = 0) -> Interval:
+    """Median over all items with a 95 % interval, resampling whole scenes.
+
+    Args:
+        items: the items of each scene; a scene without items has no say.
+        seed: of the draws.
+
+    Raises:
+        InputError: no items at all.
+    """
+    known = [np.asarray(scene, dtype=np.float64) for scene in items if len(scene)]
+    if not known:
+        raise InputError("Expected at least one measurement to take the middle of, got none.")
+    draw = np.random.default_rng(seed)
+    chosen = draw.integers(0, len(known), (RESAMPLES, len(known)))
+    medians = [np.median(np.concatenate([known[k] for k in row])) for row in chosen]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(medians, [tail, 1 - tail])
+    return Interval(float(np.median(np.concatenate(known))), float(low), float(high))
