@@ -50,6 +50,7 @@ COMMANDS = {
     "assemble": Command(
         "g2vlm.cli.assemble", "put public towers into a checkpoint to train from", CHECKPOINTS
     ),
+    "data": Command("g2vlm.cli.data", "prepare data sets for training, check them, look at them", MEASURE),
     "eval": Command("g2vlm.cli.eval", "measure a checkpoint on a benchmark", MEASURE),
     "bench": Command("g2vlm.cli.bench", "measure speed and memory beside this machine's own", MEASURE),
     "train": Command("g2vlm.cli.train", "train or fine-tune a model by a recipe", MEASURE),

@@ -1,0 +1,146 @@
+"""`g2vlm data`: prepare data sets for training, check them, look at them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import tyro
+
+from g2vlm.cli.terminal import progress_bar, reserved_stdout, say, write_json
+from g2vlm.errors import InputError
+
+if TYPE_CHECKING:
+    from g2vlm.data.prepare.conversion import Preparation, Report
+
+ACTIONS = ("list", "prepare")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Prepare data sets for training, check them, look at them.
+
+    g2vlm data list names the data sets. g2vlm data prepare NAME SOURCE TARGET writes shards with an index;
+    the same command continues an interrupted one and adds scenes that SOURCE has gained. Without NAME, SOURCE
+    is a frames.json, transforms.json or frames.csv, or a folder with one, a COLMAP model or a TUM trajectory.
+    """
+
+    GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "input": ("action", "words", "every", "max_frames", "limit"),
+        "output": ("dry_run", "json"),
+        "running": ("workers",),
+        "expert": ("scenes_per_shard",),
+    }
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "g2vlm data list",
+        "g2vlm data prepare scannet scans prepared/scannet --every 10 --workers 8",
+    )
+
+    action: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(metavar="ACTION", help=f"One of {', '.join(ACTIONS)}.")
+    ]
+    """What to do."""
+    words: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="WORDS", help="Of prepare: [NAME] SOURCE TARGET."),
+    ] = ()
+    """What to do it with."""
+    every: int = 1
+    """Of prepare: keep one of so many frames of each scene."""
+    max_frames: int | None = None
+    """Of prepare: keep at most so many frames of each scene."""
+    limit: int | None = None
+    """Of prepare: at most so many scenes in all."""
+    dry_run: bool = False
+    """Of prepare: only say what would be kept and left out, by listings alone."""
+    workers: int = 1
+    """Of prepare: processes side by side."""
+    scenes_per_shard: int | None = None
+    """Of prepare: scenes that share a file; without it, as suits the data set."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(options: Options) -> int:
+    """List or prepare."""
+    doing = {"list": _list, "prepare": _prepare}
+    if options.action not in doing:
+        raise InputError(f"Expected one of {', '.join(ACTIONS)}, got {options.action!r}.")
+    return doing[options.action](options)
+
+
+def _list(options: Options) -> int:
+    from g2vlm.data.prepare.registry import LAYOUTS
+
+    with reserved_stdout() as out:
+        if options.json:
+            rows = {
+                name: {"title": layout.title, "licence": layout.licence, "expects": layout.expects}
+                for name, layout in LAYOUTS.items()
+            }
+            write_json(out, rows)
+            return 0
+        for name, layout in LAYOUTS.items():
+            out.write(f"{name}: {layout.title} ({layout.licence}); {layout.source}\n    {layout.expects}\n")
+    return 0
+
+
+def _prepare(options: Options) -> int:
+    from g2vlm.data.prepare.conversion import prepare, rehearse
+
+    job = _job(options)
+    with reserved_stdout() as out:
+        if options.dry_run:
+            report = rehearse(job)
+        else:
+            with progress_bar(f"preparing {job.layout.title}") as progress:
+                report = prepare(job, progress)
+            out.kept(job.target)
+        if options.json:
+            write_json(out, _as_json(report))
+        else:
+            out.write("\n".join(report.lines()) + "\n")
+    if not options.dry_run:
+        say(f"{job.target}: check it with  g2vlm data check {job.target}")
+    return 0
+
+
+def _job(options: Options) -> "Preparation":
+    from g2vlm.data.prepare.admission import Choice
+    from g2vlm.data.prepare.conversion import Preparation
+    from g2vlm.data.prepare.registry import layout_named, layout_of_own
+
+    if len(options.words) not in (2, 3):
+        raise InputError(
+            "Expected a data set, its folder and a target, as in  g2vlm data prepare scannet scans out,  or "
+            "files of your own and a target, as in  g2vlm data prepare room/frames.json out,  got "
+            f"{len(options.words)} words; g2vlm data list  names the data sets."
+        )
+    numbers = {"every": options.every, "workers": options.workers}
+    numbers |= {name: getattr(options, name) for name in ("max_frames", "limit", "scenes_per_shard")}
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise InputError(f"Expected --{name} of at least 1, got {value}.")
+    *named, source, target = options.words
+    layout, root = (layout_named(named[0]), Path(source)) if named else layout_of_own(Path(source))
+    return Preparation(
+        layout,
+        root,
+        Path(target),
+        Choice(options.every, options.max_frames),
+        options.limit,
+        options.workers,
+        options.scenes_per_shard,
+    )
+
+
+def _as_json(report: "Report") -> dict[str, object]:
+    return {
+        "scenes": report.scenes,
+        "earlier_scenes": report.earlier_scenes,
+        "frames": report.frames,
+        "bytes": report.num_bytes,
+        "seconds": round(report.seconds, 2),
+        "dropped": dict(report.drops.counts),
+        "examples": report.drops.examples,
+    }

@@ -1,0 +1,1 @@
+"""From public data sets, as their authors publish them, to shards: one file for each data set."""

@@ -1,0 +1,1 @@
+"""Data sets of rooms, one file each."""

@@ -1,0 +1,1 @@
+"""Data sets of single objects and tables, one file each."""

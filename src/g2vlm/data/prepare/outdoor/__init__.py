@@ -1,0 +1,1 @@
+"""Data sets of streets, landscapes and buildings, one file each."""

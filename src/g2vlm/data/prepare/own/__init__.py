@@ -1,0 +1,1 @@
+"""Files of one's own: posed pictures in the layouts of common software."""
