@@ -10,7 +10,7 @@ import pytest
 from g2vlm.errors import InputError, OutputError
 from g2vlm.scene.scale import Scale, ScaleKind
 from g2vlm.scene.scene import Scene
-from g2vlm.scene.storage import ORIGIN_KEYS, read_npz, write_npz
+from g2vlm.scene.storage import ORIGIN_KEYS, SCALE_KEYS, read_npz, write_npz
 from g2vlm.scene.view import View
 
 SHAPES = {
@@ -39,6 +39,8 @@ def test_numpy_alone_reads_every_key_without_pickle(scene, tmp_path):
             "focal_measured",
             "scale",
             "scale_source",
+            "scale_residual_m",
+            "scale_relative_error",
             "format_version",
         }
         assert set(file) == {*SHAPES, *rest}
@@ -67,7 +69,7 @@ def assert_same(a: Scene, b: Scene) -> None:
 
 
 def test_a_scene_comes_back_as_it_was(scene, tmp_path):
-    metric = replace(scene, scale=Scale(ScaleKind.METRIC, "known door height"))
+    metric = replace(scene, scale=Scale(ScaleKind.METRIC, "known door height", 0.01, 0.02))
     for original in (scene, metric):
         original.save(tmp_path / "ROOM.NPZ")
         assert_same(read_npz(tmp_path / "ROOM.NPZ"), original)
@@ -82,7 +84,9 @@ def test_files_of_earlier_releases_lack_the_origin_of_pictures(scene, tmp_path):
     write_npz(with_origin, tmp_path / "new.npz")
     assert_same(read_npz(tmp_path / "new.npz"), with_origin)
     with np.load(tmp_path / "new.npz") as file:
-        np.savez(tmp_path / "old.npz", **{key: file[key] for key in file if key not in ORIGIN_KEYS})
+        np.savez(
+            tmp_path / "old.npz", **{key: file[key] for key in file if key not in (*ORIGIN_KEYS, *SCALE_KEYS)}
+        )
     assert_same(read_npz(tmp_path / "old.npz"), scene)
 
 

@@ -69,6 +69,15 @@ def project(
     return pixels, z
 
 
+def scale_errors(scene: Scene) -> dict[str, float]:
+    """What is known of `scale_residual_m`, `scale_relative_error`: how well a scene meets its metre."""
+    errors = {
+        "scale_residual_m": scene.scale.residual_m,
+        "scale_relative_error": scene.scale.relative_error,
+    }
+    return {key: value for key, value in errors.items() if value is not None}
+
+
 def about(scene: Scene, kind: str, **more: Any) -> dict[str, Any]:
     """What `g2vlm.json` says about an exported folder: its kind and its unit, then `more`."""
     return {
@@ -76,5 +85,6 @@ def about(scene: Scene, kind: str, **more: Any) -> dict[str, Any]:
         "scale": scene.scale.kind.value,
         "unit": scene.scale.unit,
         "scale_source": scene.scale.source,
+        **scale_errors(scene),
         **more,
     }

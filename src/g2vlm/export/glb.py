@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from g2vlm.export.clouds import capped_cloud, require_points
-from g2vlm.export.conventions import FLIP_YZ, camera_pose, original_intrinsics
+from g2vlm.export.conventions import FLIP_YZ, camera_pose, original_intrinsics, scale_errors
 from g2vlm.export.frusta import EDGES, camera_color, frustum_corners, frustum_depth, thumbnail
 from g2vlm.export.gltf import LINES, POINTS, TRIANGLES, GltfDocument, linear_colors
 from g2vlm.export.originals import originals
@@ -120,6 +120,7 @@ def _document(scene: Scene) -> GltfDocument:
             "scale": scene.scale.kind.value,
             "unit": scene.scale.unit,
             "scale_source": scene.scale.source,
+            **scale_errors(scene),
         }
     )
 

@@ -89,7 +89,7 @@ def scene_comments(scene: Scene) -> tuple[str, ...]:
     """Axes and unit, for a header."""
     return (
         "axes OpenCV: x right, y down, z forward",
-        f"scale {scene.scale.kind.value}: {scene.scale.source}",
+        f"scale {scene.scale}",
     )
 
 

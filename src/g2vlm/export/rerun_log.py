@@ -52,7 +52,7 @@ def write_rerun(
         recording.save(temporary)
         recording.log("world", rerun.ViewCoordinates.RDF, static=True)
         recording.log("world/points", rerun.Points3D(cloud.points, colors=cloud.colors), static=True)
-        scale = f"{scene.scale.kind.value} ({scene.scale.unit}): {scene.scale.source}"
+        scale = f"{scene.scale} (unit {scene.scale.unit})"
         recording.log("world/scale", rerun.TextDocument(scale), static=True)
         if options.frusta:
             plane = frustum_depth(scene)

@@ -8,7 +8,7 @@ import numpy as np
 
 from g2vlm.errors import MissingExtraError, OutputError
 from g2vlm.export.clouds import capped_cloud
-from g2vlm.export.conventions import FLIP_YZ, camera_pose, original_intrinsics
+from g2vlm.export.conventions import FLIP_YZ, camera_pose, original_intrinsics, scale_errors
 from g2vlm.export.frusta import frustum_depth
 from g2vlm.export.fusion import pixel_at_median_depth
 from g2vlm.export.gltf import linear_colors
@@ -58,6 +58,7 @@ def write_usd(
         "scale": scene.scale.kind.value,
         "unit": scene.scale.unit,
         "scale_source": scene.scale.source,
+        **scale_errors(scene),
     }
     _add_points(
         stage, cloud.points * np.array([1, -1, -1], np.float32), cloud.colors, pixel_at_median_depth(scene)

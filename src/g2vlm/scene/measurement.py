@@ -1,11 +1,13 @@
 """Lengths read off a scene: the depth at a pixel, the distance between pixels, the size of a region."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
 from g2vlm.errors import InputError
+from g2vlm.scene.measuring.errors import DepthErrors
+from g2vlm.scene.measuring.propagation import End, length_error, with_scale_error, world_point
 from g2vlm.scene.scale import Scale
 from g2vlm.scene.view import Pixel, PixelBox, PixelSpace, View
 
@@ -20,12 +22,16 @@ class Measurement:
     """The unit and where it comes from."""
     confidence: float
     """The lowest confidence of the points involved, 0 to 1."""
+    uncertainty: float | None = None
+    """Standard deviation, from how much the views disagree (`measuring.errors`) and, in a metric scene, from
+    the error of the metre; None where a single view sees it, so that nothing tells."""
 
     def __float__(self) -> float:
         return self.value
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} {self.scale.unit}"
+        spread = "" if self.uncertainty is None else f" +- {self.uncertainty:.2g}"
+        return f"{self.value:.4g}{spread} {self.scale.unit}"
 
 
 @dataclass(frozen=True)
@@ -87,37 +93,47 @@ def _show(pixel: Pixel) -> str:
     return f"({float(pixel[0]):g}, {float(pixel[1]):g})"
 
 
-def _point_world(view: View, row: int, column: int) -> Float32[np.ndarray, "3"]:
-    return view.T_world_camera[:3, :3] @ view.points_camera[row, column] + view.T_world_camera[:3, 3]
-
-
-def measure_depth(view: View, pixel: Pixel, space: PixelSpace, scale: Scale) -> Measurement:
+def measure_depth(
+    views: Sequence[View], index: int, pixel: Pixel, space: PixelSpace, scale: Scale
+) -> Measurement:
     """Z-depth of a pixel: its distance from the camera along the viewing axis. See `locate_pixel`."""
+    view = views[index]
     row, column = locate_pixel(view, pixel, space)
-    return Measurement(float(view.depth[row, column]), scale, float(view.confidence[row, column]))
+    axis = view.T_world_camera[:3, 2].astype(np.float64)
+    depth = float(view.depth[row, column])
+    # Across the line of sight nothing is rounded: the depth is that of the pixel.
+    error = length_error(views, DepthErrors(views), [End(index, row, column)], axis, is_pixel_chosen=False)
+    return Measurement(
+        depth, scale, float(view.confidence[row, column]), with_scale_error(depth, error, scale)
+    )
 
 
 def measure_distance(
-    ends: tuple[tuple[View, Pixel], tuple[View, Pixel]],
-    space: PixelSpace,
-    scale: Scale,
+    views: Sequence[View], ends: tuple[tuple[int, Pixel], tuple[int, Pixel]], space: PixelSpace, scale: Scale
 ) -> Measurement:
     """Straight distance in space between the points of two pixels, of one view or of two.
 
     Args:
-        ends: the two views and pixels.
+        views: of the scene.
+        ends: the two views, as indices, and pixels.
         space: which images the pixels count in.
         scale: unit of the scene.
 
     Raises:
         InputError: as `locate_pixel`.
     """
-    points, trust = [], []
-    for view, pixel in ends:
-        row, column = locate_pixel(view, pixel, space)
-        points.append(_point_world(view, row, column).astype(np.float64))
-        trust.append(float(view.confidence[row, column]))
-    return Measurement(float(np.linalg.norm(points[0] - points[1])), scale, min(trust))
+    (a, *_), (b, *_) = ends
+    places = [locate_pixel(views[index], pixel, space) for index, pixel in ends]
+    start, stop = (world_point(views[i], *place) for i, place in zip((a, b), places, strict=True))
+    length = float(np.linalg.norm(stop - start))
+    trust = min(float(views[i].confidence[place]) for i, place in zip((a, b), places, strict=True))
+    if length == 0:
+        return Measurement(0.0, scale, trust, None)
+    along = (stop - start) / length
+    error = length_error(
+        views, DepthErrors(views), [End(a, *places[0], -1.0), End(b, *places[1], 1.0)], along
+    )
+    return Measurement(length, scale, trust, with_scale_error(length, error, scale))
 
 
 def measure_size(

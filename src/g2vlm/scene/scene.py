@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -19,6 +19,9 @@ from g2vlm.scene.measurement import Measurement, RegionSize, measure_depth, meas
 from g2vlm.scene.save_options import SaveOptions
 from g2vlm.scene.scale import Scale, ScaleKind
 from g2vlm.scene.view import Pixel, PixelBox, PixelSpace, View
+
+if TYPE_CHECKING:
+    from g2vlm.scene.metre.calibration import Calibration, KnownThings
 
 __all__ = ["Bounds", "HasMatrix", "PixelSpace", "Scale", "ScaleKind", "Scene", "View"]
 
@@ -190,7 +193,8 @@ class Scene:
         Raises:
             InputError: no such view, a pixel outside of the image, or one without a valid point.
         """
-        return measure_depth(self._view(view), pixel, space, self.scale)
+        self.view_at(view)
+        return measure_depth(self.views, view, pixel, space, self.scale)
 
     def measure_distance(
         self,
@@ -201,8 +205,9 @@ class Scene:
         space: PixelSpace = PixelSpace.ORIGINAL,
     ) -> Measurement:
         """Straight distance in space between two pixels, of one view or of two; else as `measure_depth`."""
-        ends = ((self._view(view_a), pixel_a), (self._view(view_b), pixel_b))
-        return measure_distance(ends, space, self.scale)
+        for view in (view_a, view_b):
+            self.view_at(view)
+        return measure_distance(self.views, ((view_a, pixel_a), (view_b, pixel_b)), space, self.scale)
 
     def measure_size(
         self,
@@ -217,12 +222,43 @@ class Scene:
         Raises:
             InputError: no such view, a box that is empty, outside of the image or without valid points.
         """
-        return measure_size(self._view(view), box, space, self.scale)
+        return measure_size(self.view_at(view), box, space, self.scale)
 
-    def _view(self, index: int) -> View:
+    def view_at(self, index: int) -> View:
+        """The view of a number from 0.
+
+        Raises:
+            InputError: no such view.
+        """
         if not 0 <= index < len(self.views):
             raise InputError(f"Expected a view from 0 to {len(self.views) - 1}, got {index}.")
         return self.views[index]
+
+    def calibrated(self, known: "KnownThings") -> "Calibration":
+        """The scene in metres, or with known cameras, and a report of how well it agrees with what is known.
+
+        Args:
+            known: lengths, depth maps, poses, positions, intrinsics; the most trusted fixes the metre.
+
+        Raises:
+            InputError: what is known cannot fix what it should; the message says what would help.
+        """
+        from g2vlm.scene.metre.calibration import calibrate
+
+        return calibrate(self, known)
+
+    def with_known_distance(
+        self, view_a: int, pixel_a: Pixel, view_b: int, pixel_b: Pixel, metres: int | float
+    ) -> "Scene":
+        """The scene in metres, from the true distance between two pixels of the original photos.
+
+        For several distances, or other known things and a report, use `calibrated`.
+        """
+        from g2vlm.scene.metre.calibration import KnownThings
+        from g2vlm.scene.metre.lengths import KnownDistance
+
+        known = KnownThings(distances=(KnownDistance(view_a, pixel_a, view_b, pixel_b, metres),))
+        return self.calibrated(known).scene
 
     def save(
         self,

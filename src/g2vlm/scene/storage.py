@@ -5,8 +5,9 @@ Keys (N views of H x W pixels): `rgb` (N,H,W,3 uint8); `points_world`, `points_c
 `original_size` (N,2 int64: width, height); `T_model_original` (N,3,3 float64); `names` (N text); `time_s`
 (N float64, NaN for photos); `source_path` (N text, empty where unknown) and `frame_index` (N int64, -1 for
 photos), `focal_measured` (N bool), absent in files of earlier releases; `scale` ("relative" or "metric"),
-`scale_source` (text), `format_version` (int64). No key needs pickle. `points_world`, `depth` and `K_original`
-are there for other readers; `read_npz` computes them anew.
+`scale_source` (text), `scale_residual_m` and `scale_relative_error` (float64, NaN where unknown, absent in
+files of earlier releases), `format_version` (int64). No key needs pickle. `points_world`, `depth` and
+`K_original` are there for other readers; `read_npz` computes them anew.
 """
 
 import os
@@ -49,7 +50,9 @@ _COLUMNS = {
 }
 _RECOMPUTED = {"points_world", "depth", "K_original"}
 ORIGIN_KEYS = ("source_path", "frame_index", "focal_measured")
-"""Keys that files of earlier releases lack."""
+"""Keys of views that files of earlier releases lack."""
+SCALE_KEYS = ("scale_residual_m", "scale_relative_error")
+"""Keys of the scene that files of earlier releases lack."""
 
 
 def write_npz(scene: Scene, path: str | os.PathLike[str]) -> None:
@@ -65,6 +68,8 @@ def write_npz(scene: Scene, path: str | os.PathLike[str]) -> None:
         **origin_columns(scene.views),
         "scale": np.array(scene.scale.kind.value),
         "scale_source": np.array(scene.scale.source),
+        "scale_residual_m": np.array(_nan_if_none(scene.scale.residual_m)),
+        "scale_relative_error": np.array(_nan_if_none(scene.scale.relative_error)),
         "format_version": np.array(FORMAT_VERSION, dtype=np.int64),
     }
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -117,14 +122,28 @@ def read_npz(path: str | os.PathLike[str]) -> Scene:
                     f"Expected a scene file of version {FORMAT_VERSION} or lower, but {path} is of version "
                     f"{version}: update g2vlm."
                 )
-            arrays = {key: file[key] for key in [*needed, *(key for key in ORIGIN_KEYS if key in file)]}
+            later = [key for key in (*ORIGIN_KEYS, *SCALE_KEYS) if key in file]
+            arrays = {key: file[key] for key in [*needed, *later]}
             scale_kind = ScaleKind(str(arrays["scale"]))
     except InputError:
         raise
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"Expected a readable scene file at {path}: {error}.") from error
-    scale = Scale(scale_kind, str(arrays["scale_source"]))
+    scale = Scale(
+        scale_kind,
+        str(arrays["scale_source"]),
+        _none_if_nan(arrays.get("scale_residual_m")),
+        _none_if_nan(arrays.get("scale_relative_error")),
+    )
     return Scene(tuple(_view(arrays, index) for index in range(len(arrays["rgb"]))), scale)
+
+
+def _nan_if_none(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _none_if_nan(value: np.ndarray | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def _view(arrays: dict[str, np.ndarray], index: int) -> View:

@@ -1,0 +1,1 @@
+"""How far to trust a length, and lengths of larger things: heights, boxes, planes."""
