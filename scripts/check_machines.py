@@ -33,19 +33,18 @@ SLOWEST = 2.0
 DEPENDENT = ("tests/model", "tests/inference", "tests/checkpoints", "tests/packaging", "tests/parity")
 DEPENDENT += ("tests/bench", "tests/cli", "tests/test_pipeline.py", "tests/test_model_threads.py")
 """Where a processor, a compiler or a home can make a difference."""
+DECIDED = tuple(
+    f"tests/model/test_{what}.py" for what in ("capabilities", "kept", "precision", "quantization")
+)
+DECIDED += ("tests/model/native", "tests/inference/test_decoding.py", "tests/cli/test_cli_main.py")
+"""What is decided on a machine, and how answers are decoded."""
+SPOKEN = tuple(f"tests/{room}" for room in ("inputs", "checkpoints", "inference", "cli", "test_pipeline.py"))
+"""Where the package meets the interpreter, its libraries and other programs most."""
 SCOPES = {
     "whole": ((), ()),
     "dependent": (DEPENDENT, ("-m", "not slow")),
     "fast": (("-m", "not slow"), ("-m", "not slow")),
-    "short": (
-        (
-            "-m",
-            "not slow",
-            *("tests/model", "tests/inference/test_decoding.py", "tests/inference/test_sampling.py"),
-            *("tests/checkpoints/test_loading.py", "tests/test_pipeline.py"),
-        ),
-        ("-m", "not slow", *(f"tests/{room}" for room in ("inputs", "checkpoints", "inference", "cli"))),
-    ),
+    "short": (("-m", "not slow", *DECIDED), ("-m", "not slow", *SPOKEN)),
 }
 """Words for pytest: of settings of this interpreter, and of other interpreters."""
 INSTRUCTIONS = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_AMX")
@@ -102,9 +101,15 @@ def settings(scratch: Path, interpreters: Mapping[str, str]) -> list[Setting]:
     found += [Setting(f"ATen {name}", {"ATEN_CPU_CAPABILITY": name}) for name in ("default", "avx2")]
     found.append(Setting("no compiler", {"PATH": str(_tools_without_compiler(scratch)), "CC": None}))
     # A file in place of a folder is what even root cannot write into.
-    blocked = scratch / "file"
+    blocked, temporary = scratch / "file", scratch / "temporary"
     blocked.touch()
-    places = {"HOME": None, "XDG_CACHE_HOME": str(blocked), "G2VLM_CACHE": str(blocked)}
+    temporary.mkdir()  # where the package goes then: not where that of the user is
+    places = {
+        "HOME": None,
+        "XDG_CACHE_HOME": str(blocked),
+        "G2VLM_CACHE": str(blocked),
+        "TMPDIR": str(temporary),
+    }
     found.append(Setting("no home, unwritable cache", places))
     return found + [Setting(f"python {version}", {}, path) for version, path in interpreters.items()]
 

@@ -15,24 +15,12 @@ from g2vlm.inference.answers import Ending
 from g2vlm.inference.batch import AnswerBatch, Question, RunningAnswer
 from g2vlm.inference.perception import Perception
 from g2vlm.inference.sampling import Sampling
-from g2vlm.model.native.library import NativeUnavailableError, load_library
 
 TEXTS = ("How far?", "What is left of the chair, and what is to the right of it?", "x", "Where is the door?")
 TOKENS = 7
-
-
-def has_library() -> bool:
-    try:
-        load_library()
-    except NativeUnavailableError:
-        return False
-    return True
-
-
-needs_library = pytest.mark.skipif(not has_library(), reason="native passes need a C compiler")
 DECODINGS = [
     pytest.param(False, id="plain"),
-    pytest.param(True, id="native", marks=needs_library),
+    pytest.param(True, id="native", marks=pytest.mark.needs_compiler),
 ]
 
 

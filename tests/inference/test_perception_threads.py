@@ -13,7 +13,6 @@ from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.errors import InputError
 from g2vlm.inference.answers import Answer, Ending
 from g2vlm.inference.perception import Perception
-from g2vlm.model.native.library import NativeUnavailableError, load_library
 
 THREADS, QUESTIONS, TOKENS = 8, 50, 3
 WORDS = ("chair", "door", "table", "lamp", "left", "behind", "how", "far", "many", "red", "of", "the")
@@ -21,23 +20,11 @@ TEXTS = [" ".join(np.random.default_rng(number).choice(WORDS, 6)) for number in 
 PATIENCE_S = 60
 
 
-def has_library() -> bool:
-    try:
-        load_library()
-    except NativeUnavailableError:
-        return False
-    return True
-
-
 @pytest.fixture(
     scope="module",
     params=[
         pytest.param(False, id="plain"),
-        pytest.param(
-            True,
-            id="native",
-            marks=pytest.mark.skipif(not has_library(), reason="native passes need a C compiler"),
-        ),
+        pytest.param(True, id="native", marks=pytest.mark.needs_compiler),
     ],
 )
 def perception(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Perception:

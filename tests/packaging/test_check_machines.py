@@ -80,7 +80,8 @@ def test_tests_are_counted(script: ModuleType, line: str, expected: dict[str, in
 
 
 def words_for(test: Path) -> list[str]:
-    return ["-p", "no:xdist", "-c", os.devnull, "--rootdir", str(test.parent), str(test)]
+    (test.parent / "pytest.ini").write_text("[pytest]\n")  # not this project's
+    return ["-p", "no:xdist", "--rootdir", str(test.parent), "-c", str(test.parent / "pytest.ini"), str(test)]
 
 
 def test_variables_are_set_and_removed(script: ModuleType, tmp_path: Path) -> None:
