@@ -1,6 +1,7 @@
 """One view before it is brought to the size of an encoder, with as few pixels in memory as possible."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,35 @@ from PIL import Image
 
 Rendition = tuple[tuple[int, int], Image.Resampling]
 """A picture in another size: (width, height) in pixels, and Pillow's filter that leads to it."""
+
+
+@dataclass(frozen=True)
+class PhotoParts:
+    """What a photo holds, to carry it into another process."""
+
+    name: str
+    """As `Photo.name`."""
+
+    size: tuple[int, int]
+    """(width, height) at full size, in pixels."""
+
+    time_s: float | None
+    """As `Photo.time_s`."""
+
+    frame_index: int | None
+    """As `Photo.frame_index`."""
+
+    image: Image.Image | None
+    """All pixels; none if only smaller sizes are held."""
+
+    renditions: Mapping[Rendition, Image.Image]
+    """The sizes that are held."""
+
+    masks: Mapping[tuple[int, int], np.ndarray]
+    """What is visible in these sizes, (height, width) bool; empty if everything is."""
+
+    visible: Image.Image | None
+    """Mode L, 0 where the picture is fully transparent; none if it is transparent nowhere."""
 
 
 class Photo:
@@ -52,6 +82,34 @@ class Photo:
 
     def __repr__(self) -> str:
         return f"Photo({self.name!r}, {self.size[0]}x{self.size[1]})"
+
+    @classmethod
+    def from_parts(cls, parts: PhotoParts, again: Callable[[], Image.Image]) -> "Photo":
+        """A photo that another process decoded.
+
+        Args:
+            parts: What it holds.
+            again: Decodes the picture at full size, for whoever needs it later.
+        """
+        photo = object.__new__(cls)
+        photo.name, photo.size = parts.name, parts.size
+        photo.time_s, photo.path, photo.frame_index = parts.time_s, None, parts.frame_index
+        photo._image, photo._visible, photo._again = parts.image, parts.visible, again
+        photo._renditions, photo._masks = dict(parts.renditions), dict(parts.masks)
+        return photo
+
+    def parts(self) -> PhotoParts:
+        """What the photo holds, for `from_parts`."""
+        return PhotoParts(
+            name=self.name,
+            size=self.size,
+            time_s=self.time_s,
+            frame_index=self.frame_index,
+            image=self._image,
+            renditions=self._renditions,
+            masks=self._masks,
+            visible=self._visible,
+        )
 
     @property
     def image(self) -> Image.Image:

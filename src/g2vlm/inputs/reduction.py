@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from g2vlm.errors import InputError
-from g2vlm.inputs.geometric import Fit, canvas_size, place_photo
+from g2vlm.inputs.canvas import Fit, canvas_size, place_photo
 from g2vlm.inputs.photo import Rendition
 
 UNUSUAL_RATIO = 8.0

@@ -9,6 +9,16 @@ MAX_ASPECT_RATIO = 20.0
 """Longest accepted side over the shorter one: beyond it a view would be less than two patches thin."""
 
 
+def lower_limit(max_pixels: int) -> None:
+    """Accept only smaller pictures in this process from now on, as a service that anybody may ask does.
+
+    Args:
+        max_pixels: Largest accepted area, at most `MAX_PIXELS`.
+    """
+    global MAX_PIXELS
+    MAX_PIXELS = min(MAX_PIXELS, max_pixels)
+
+
 def check_size(width: int, height: int) -> None:
     """Refuse impossible sizes before their pixels are decoded.
 
