@@ -3,10 +3,13 @@
     python scripts/bundle_model.py runs/tiny-geometry runs/tiny-vg-ce --notes notes.json --figures eval.json
 
 The model is that of the last run. The record (`TRAINING.json`) holds the notes as they are (what a log cannot
-say), the curves of all runs in order, thinned, and the figures of `g2vlm eval synthetic`.
+say), the curves of all runs in order, thinned, and the figures of `g2vlm eval synthetic`. Afterwards put what
+the model computes where `g2vlm doctor` compares it: `recording` of  g2vlm doctor --ckpt g2vlm-tiny --json  on one
+line into src/g2vlm/evaluation/checkup/g2vlm-tiny.json.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "src" / "g2vlm" / "checkpoints" / "bundled" / "g2vlm-tiny"
 RECORD = "TRAINING.json"
+SUMS = "SHA256SUMS"
+"""Against which `g2vlm doctor --ckpt` compares the weights."""
 LARGEST_BYTES = 25_000_000
 CURVE_POINTS = 40
 DIGITS = 4
@@ -72,6 +77,8 @@ def main() -> None:
     options.into.mkdir(parents=True, exist_ok=True)
     for file in model.iterdir():
         shutil.copy2(file, options.into / file.name)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (options.into / SUMS).write_text(f"{digest}  {weights.name}\n", encoding="utf-8")
     text = json.dumps(record, indent=1, ensure_ascii=False)
     (options.into / RECORD).write_text(text + "\n", encoding="utf-8")
 

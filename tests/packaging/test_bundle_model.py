@@ -1,5 +1,6 @@
 """The script that puts a trained model into the package."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -29,6 +30,8 @@ def test_model_of_the_last_run_with_the_record_of_all(tmp_path: Path) -> None:
     command += ["--figures", "eval.json", "--into", str(into)]
     subprocess.run(command, cwd=tmp_path, check=True)
     assert (into / "model.safetensors").read_bytes() == b"weights of second"
+    digest = hashlib.sha256(b"weights of second").hexdigest()
+    assert (into / "SHA256SUMS").read_text() == f"{digest}  model.safetensors\n"
     record = json.loads((into / "TRAINING.json").read_text())
     assert record["status"] == "fine"
     first, second = record["runs"]["first"], record["runs"]["second"]

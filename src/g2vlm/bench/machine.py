@@ -55,7 +55,7 @@ def describe_machine(device: torch.device) -> Machine:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     cores = os.cpu_count() or 1
     return Machine(
-        processor=_processor(),
+        processor=processor_name(),
         cores=cores,
         threads=torch.get_num_threads(),
         memory_bytes=psutil.virtual_memory().total,
@@ -65,7 +65,7 @@ def describe_machine(device: torch.device) -> Machine:
     )
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """The model name that Linux knows, else what Python knows; with the fast number formats it has."""
     name = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""`g2vlm doctor`: is this machine ready, and if not, what to do."""
+"""`g2vlm doctor`: is this machine ready, and a checkpoint what it should be; if not, what to do."""
 
 import importlib.util
 import os
@@ -8,9 +8,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from g2vlm.cli.terminal import format_bytes, reserved_stdout, write_json
+import tyro
+
+from g2vlm.cli.streams import ResultStream
+from g2vlm.cli.terminal import format_bytes, leave_to_download, reserved_stdout, say, write_json
 from g2vlm.errors import G2VLMError
+from g2vlm.scene.writing import atomic_path, check_file
+
+if TYPE_CHECKING:
+    from g2vlm.evaluation.checkup.examination import Checkup
+    from g2vlm.evaluation.checkup.rows import Row
 
 EXIT_UNFIT = 1
 FULL_MODEL_BYTES_BF16 = 9.1e9
@@ -57,15 +66,35 @@ class Finding:
 class Options:
     """Check this machine and installation; every line says what there is and, where needed, what to do.
 
-    Exits with 1 if something is missing without which nothing runs.
+    With --ckpt also prove a checkpoint, on photos of the package whose truth is known: its files, its weights
+    in memory, depth, cameras, preparation of pictures, answers. That takes seconds with a small model, about
+    a minute with the released one on a GPU, some minutes on a CPU. Exits with 1 if something is missing
+    without which nothing runs, or the checkpoint is other than expected.
     """
 
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "g2vlm doctor",
+        "g2vlm doctor --ckpt InternRobotics/G2VLM-2B-MoT --report report.md",
+    )
+
+    ckpt: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Prove this checkpoint: a folder, a hub id, or g2vlm-tiny."""
+    report: Path | None = None
+    """With --ckpt: write a report in Markdown to this file, to paste into an issue."""
+    download: bool = False
+    """Fetch a hub's checkpoint that is not in the cache."""
+    device: str = "auto"
+    """With --ckpt: auto, cpu, cuda, cuda:1, mps."""
+    dtype: str = "auto"
+    """With --ckpt: auto, bfloat16 or float32."""
     json: bool = False
     """Print one JSON object to stdout and nothing else there."""
 
 
 def run(options: Options) -> int:
-    """Run every check, print a line for each."""
+    """Run every check, print a line for each; then prove the checkpoint, if one is named."""
+    if options.report is not None:
+        check_file(options.report)
     with reserved_stdout() as out:
         findings = []
         for check in CHECKS:
@@ -73,10 +102,73 @@ def run(options: Options) -> int:
                 findings.append(finding)
                 if not options.json:
                     out.write(f"{finding}\n")
+        unfit = any(finding.state is State.FAIL for finding in findings)
+        found = None if options.ckpt is None or unfit else _prove(options, out)
         if options.json:
             rows = [{**asdict(finding), "state": finding.state.value} for finding in findings]
-            write_json(out, {"findings": rows})
-    return EXIT_UNFIT if any(finding.state is State.FAIL for finding in findings) else 0
+            write_json(out, {"findings": rows, **({} if found is None else {"checkpoint": _as_json(found)})})
+    return EXIT_UNFIT if unfit or (found is not None and not found.passed) else 0
+
+
+def _prove(options: Options, out: ResultStream) -> "Checkup":
+    """Prove a checkpoint, a line for each row, and write the report."""
+    from g2vlm.checkpoints.hub import choose_checkpoint
+    from g2vlm.evaluation.checkup.examination import check_up
+    from g2vlm.evaluation.checkup.report import format_checkup
+    from g2vlm.opening import load
+
+    choice = choose_checkpoint(options.ckpt, may_download=leave_to_download(options.download))
+    say(f"checkpoint: {choice}")
+    found = check_up(
+        choice.folder,
+        choice.name,
+        lambda: load(choice.folder, device=options.device, dtype=options.dtype),
+        on_row=lambda row: None if options.json else out.write(_row_line(row)),
+        on_step=lambda text: say(f"  {text} ..."),
+    )
+    if options.report is not None:
+        with atomic_path(options.report) as temporary:
+            temporary.write_text(format_checkup(found, _facts(options)), encoding="utf-8")
+        out.kept(options.report)
+    verdict = "as expected" if found.passed else "NOT as expected"
+    say(f"{choice.name} is {verdict}; {found.seconds:.0f} s")
+    return found
+
+
+def _row_line(row: "Row") -> str:
+    mark = {True: "  ok", False: "fail", None: "   ?"}[row.passed]
+    beside = f"; expected: {row.expected}" if row.expected else ""
+    fault = f"; a fault gives: {row.broken}" if row.broken else ""
+    return f"[{mark}] {row.subject}: {row.found}{beside}{fault}\n"
+
+
+def _as_json(found: "Checkup") -> dict[str, object]:
+    return {
+        "name": found.name,
+        "passed": found.passed,
+        "seconds": found.seconds,
+        "rows": [asdict(row) for row in found.rows],
+        "recording": None if found.recording is None else asdict(found.recording),
+    }
+
+
+def _facts(options: Options) -> dict[str, str]:
+    """What decides about results besides the checkpoint."""
+    import torch
+
+    from g2vlm.bench.machine import commit, processor_name, versions
+    from g2vlm.model.precision import choose_placement
+
+    placement = choose_placement(options.device, options.dtype)
+    on_gpu = placement.device.type == "cuda"
+    return {
+        "processor": processor_name(),
+        "device": torch.cuda.get_device_name(placement.device) if on_gpu else placement.device.type,
+        "precision": placement.precision.value,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "commit": commit() or "installed package",
+    }
 
 
 def check_python() -> Iterable[Finding]:
