@@ -4,8 +4,8 @@
 
 The model is that of the last run. The record (`TRAINING.json`) holds the notes as they are (what a log cannot
 say), the curves of all runs in order, thinned, and the figures of `g2vlm eval synthetic`. Afterwards put what
-the model computes where `g2vlm doctor` compares it: `recording` of  g2vlm doctor --ckpt g2vlm-tiny --json  on one
-line into src/g2vlm/evaluation/checkup/g2vlm-tiny.json.
+the model computes where `g2vlm doctor` finds it: `recording` of  g2vlm doctor --ckpt g2vlm-tiny --json  into
+src/g2vlm/evaluation/checkup/g2vlm-tiny.json.
 """
 
 import argparse

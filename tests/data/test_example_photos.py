@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -26,6 +27,7 @@ def test_four_small_example_photos_ship_with_the_package() -> None:
         assert pixels.std() > 15
 
 
+@pytest.mark.slow
 def test_truth_about_the_example_photos_is_what_the_world_shows() -> None:
     script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "render_examples.py"))
     sample = script["true_sample"](script["SEED"], script["PATH"])
