@@ -17,7 +17,7 @@ from g2vlm.cli.main import main
 from g2vlm.evaluation.checkup.answering import is_language
 from g2vlm.evaluation.checkup.examination import Examination, check_up, file_rows
 from g2vlm.evaluation.checkup.examples import Examples, read_examples
-from g2vlm.evaluation.checkup.geometry import between_views, depth_order, orthonormality
+from g2vlm.evaluation.checkup.geometry import KnownViews, between_views, depth_order, orthonormality
 from g2vlm.evaluation.checkup.loaded import memory_rows
 from g2vlm.evaluation.checkup.looking import Looker
 from g2vlm.evaluation.checkup.pictures import arriving_rows
@@ -280,7 +280,8 @@ def test_numbers_that_are_none_are_a_finding_and_no_traceback(model: Model, exam
 
 
 def test_truth_agrees_with_itself(examples: Examples) -> None:
-    truth = examples.truth
+    whole = examples.truth
+    truth = KnownViews(whole.depth, whole.valid, whole.T_world_camera, whole.K)
     assert len(examples.photos) == len(truth.depth) == 4
     assert between_views(truth.points_world, truth.depth, truth, truth.valid) < 0.005
     assert depth_order(truth.depth, truth.depth, truth.valid) == 1.0

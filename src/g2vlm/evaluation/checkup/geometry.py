@@ -9,9 +9,10 @@ from torch import Tensor
 
 from g2vlm.evaluation.geometry import SceneTruth, at_model_pixels
 from g2vlm.evaluation.metrics.depth import depth_errors
-from g2vlm.evaluation.metrics.poses import Direction, focal_error, pair_errors
+from g2vlm.evaluation.metrics.poses import Direction, focal_errors, pair_errors
+from g2vlm.evaluation.prediction import Prediction
 from g2vlm.geometry.alignment import median_scale
-from g2vlm.geometry.cameras import project
+from g2vlm.geometry.cameras import project, unproject
 from g2vlm.geometry.poses import invert_pose, transform_points
 from g2vlm.scene.scene import Scene
 
@@ -38,6 +39,37 @@ class GeometryFigures:
     """Largest entry of |R R^T - 1| over all views, also for reflections."""
 
 
+@dataclass(frozen=True, eq=False)
+class KnownViews:
+    """Views of which everything is known, at the pixels of the model's pictures."""
+
+    depth: Float[Tensor, "views height width"]
+    """z-depth."""
+    valid: Bool[Tensor, "views height width"]
+    T_world_camera: Float[Tensor, "views 4 4"]
+    K: Float[Tensor, "views 3 3"]
+
+    @classmethod
+    def of(cls, truth: SceneTruth, scene: Scene) -> "KnownViews":
+        """The truth about the first views, as many as a reconstruction has, at its pixels."""
+        views = len(scene)
+        first = SceneTruth(
+            *(
+                None if values is None else values[:views]
+                for values in (truth.depth, truth.valid, truth.T_world_camera, truth.K)
+            )
+        )
+        found = at_model_pixels(first, Prediction.of_views(scene.views))
+        depth, valid, T_world_camera, K = found.depth, found.valid, found.T_world_camera, found.K
+        assert depth is not None and valid is not None and T_world_camera is not None and K is not None
+        return cls(depth, valid, T_world_camera, K)
+
+    @property
+    def points_world(self) -> Float[Tensor, "views height width 3"]:
+        """The surface point that each pixel sees."""
+        return transform_points(self.T_world_camera, unproject(self.depth, self.K))
+
+
 def measure_geometry(scene: Scene, truth: SceneTruth) -> GeometryFigures:
     """Compare a reconstruction with the truth about the same views.
 
@@ -45,22 +77,21 @@ def measure_geometry(scene: Scene, truth: SceneTruth) -> GeometryFigures:
         scene: what the model says.
         truth: at the size of the original photos; of as many views or more.
     """
-    views = len(scene)
-    truth = at_model_pixels(_first(truth, views), scene.views)
+    views, known = len(scene), KnownViews.of(truth, scene)
     depth = torch.from_numpy(np.stack([view.depth for view in scene.views]))
-    known = truth.valid & torch.from_numpy(np.stack([view.valid for view in scene.views]))
+    valid = known.valid & torch.from_numpy(np.stack([view.valid for view in scene.views]))
     poses = torch.from_numpy(np.stack([view.T_world_camera for view in scene.views]))
     points = torch.from_numpy(np.stack([view.points_world for view in scene.views]))
     intrinsics = torch.from_numpy(np.stack([view.K for view in scene.views]))
     several = views > 1
-    pairs = pair_errors(poses, truth.T_world_camera, Direction.SIGNED) if several else None
+    pairs = pair_errors(poses, known.T_world_camera, Direction.SIGNED) if several else None
     return GeometryFigures(
-        abs_rel=depth_errors(depth, truth.depth, known).abs_rel,
-        depth_order=depth_order(depth, truth.depth, known),
-        focal=focal_error(intrinsics, truth.K),
+        abs_rel=depth_errors(depth, known.depth, valid).abs_rel,
+        depth_order=depth_order(depth, known.depth, valid),
+        focal=float(focal_errors(intrinsics, known.K).mean()),
         rotation_deg=float(pairs.rotation_deg.mean()) if pairs else float("nan"),
         direction_deg=float(pairs.translation_deg.mean()) if pairs else float("nan"),
-        between_views=between_views(points, depth, truth, known) if several else float("nan"),
+        between_views=between_views(points, depth, known, valid) if several else float("nan"),
         orthonormal=orthonormality(poses),
     )
 
@@ -87,8 +118,8 @@ def depth_order(
 def between_views(
     points_world: Float[Tensor, "views height width 3"],
     depth: Float[Tensor, "views height width"],
-    truth: SceneTruth,
-    known: Bool[Tensor, "views height width"],
+    truth: KnownViews,
+    valid: Bool[Tensor, "views height width"],
 ) -> float:
     """Median distance between what two views say about the same surface point, as a share of its depth.
 
@@ -98,24 +129,24 @@ def between_views(
         points_world: predicted points of each view in the common frame.
         depth: predicted depth, same unit.
         truth: at the same pixels.
-        known: pixels that count.
+        valid: pixels that count.
     """
     true_points, T_camera_world = truth.points_world, invert_pose(truth.T_world_camera)
-    height, width = known.shape[1:]
+    height, width = valid.shape[1:]
     shares = []
-    for i in range(len(known)):
-        for j in range(len(known)):
+    for i in range(len(valid)):
+        for j in range(len(valid)):
             if i == j:
                 continue
             # Where the true points of view i stand in view j, at the nearest pixel.
-            seen = transform_points(T_camera_world[j], true_points[i][known[i]])
+            seen = transform_points(T_camera_world[j], true_points[i][valid[i]])
             u, v = project(seen, truth.K[j]).round().long().unbind(-1)
             inside = (seen[:, 2] > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
             u, v = u.clamp(0, width - 1), v.clamp(0, height - 1)
             # What view j sees there is the same surface only where nothing stands in front of it.
-            same = inside & known[j][v, u] & ((truth.depth[j][v, u] / seen[:, 2] - 1).abs() < _VISIBLE)
-            distance = (points_world[i][known[i]] - points_world[j][v, u]).norm(dim=-1)
-            shares.append((distance / depth[i][known[i]].clamp_min(1e-9))[same])
+            same = inside & valid[j][v, u] & ((truth.depth[j][v, u] / seen[:, 2] - 1).abs() < _VISIBLE)
+            distance = (points_world[i][valid[i]] - points_world[j][v, u]).norm(dim=-1)
+            shares.append((distance / depth[i][valid[i]].clamp_min(1e-9))[same])
     together = torch.cat(shares) if shares else torch.empty(0)
     return float(together.median()) if len(together) else float("inf")
 
@@ -138,7 +169,3 @@ def depth_difference(first: Scene, second: Scene) -> float:
         return float("inf")
     a, b = a[valid], b[valid]
     return float((a * median_scale(a, b) / b - 1).abs().median())
-
-
-def _first(truth: SceneTruth, views: int) -> SceneTruth:
-    return SceneTruth(truth.depth[:views], truth.valid[:views], truth.T_world_camera[:views], truth.K[:views])
