@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from g2vlm.errors import InputError
 from g2vlm.evaluation.geometry import SceneTruth, at_model_pixels
 from g2vlm.evaluation.metrics.depth import depth_errors
 from g2vlm.evaluation.metrics.poses import Direction, focal_errors, pair_errors
@@ -52,16 +53,10 @@ class KnownViews:
     @classmethod
     def of(cls, truth: SceneTruth, scene: Scene) -> "KnownViews":
         """The truth about the first views, as many as a reconstruction has, at its pixels."""
-        views = len(scene)
-        first = SceneTruth(
-            *(
-                None if values is None else values[:views]
-                for values in (truth.depth, truth.valid, truth.T_world_camera, truth.K)
-            )
-        )
-        found = at_model_pixels(first, Prediction.of_views(scene.views))
+        found = at_model_pixels(_first(truth, len(scene)), Prediction.of_views(scene.views))
         depth, valid, T_world_camera, K = found.depth, found.valid, found.T_world_camera, found.K
-        assert depth is not None and valid is not None and T_world_camera is not None and K is not None
+        if depth is None or valid is None or T_world_camera is None or K is None:
+            raise InputError("Expected depth, poses and intrinsics of the example photos, got less.")
         return cls(depth, valid, T_world_camera, K)
 
     @property
@@ -169,3 +164,10 @@ def depth_difference(first: Scene, second: Scene) -> float:
         return float("inf")
     a, b = a[valid], b[valid]
     return float((a * median_scale(a, b) / b - 1).abs().median())
+
+
+def _first(truth: SceneTruth, views: int) -> SceneTruth:
+    def first(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[:views]
+
+    return SceneTruth(first(truth.depth), first(truth.valid), first(truth.T_world_camera), first(truth.K))
