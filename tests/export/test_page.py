@@ -83,8 +83,8 @@ def test_the_floor_is_found_however_the_world_lies(room, tilt):
     turned = np.eye(4)
     turned[:3, :3] = Rotation.from_rotvec([tilt, -tilt, 2 * tilt]).as_matrix()
     moved: Scene = room.transformed(turned)
-    ground = find_ground(moved, moved.point_cloud(normals=True))
-    plain = find_ground(room, room.point_cloud(normals=True))
+    ground = find_ground(moved)
+    plain = find_ground(room)
     assert np.degrees(np.arccos(np.clip(ground.up @ turned[:3, :3] @ plain.up, -1, 1))) < 1
     assert abs(ground.height - plain.height) < 0.03
     below = room.point_cloud().points @ plain.up < plain.height - 0.05

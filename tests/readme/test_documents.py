@@ -59,6 +59,9 @@ def workspace(
     for pixels in pictures * 2:
         video.write(pixels)
     video.release()
+    # A page would be served until somebody ends it.
+    monkeypatch.setattr("g2vlm.viewer.serving.Viewer.wait", lambda viewer: None)
+    monkeypatch.setattr("webbrowser.open", lambda address: True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

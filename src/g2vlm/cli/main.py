@@ -42,6 +42,7 @@ COMMANDS = {
     "doctor": Command("g2vlm.cli.doctor", "check this machine and installation", START),
     "recon": Command("g2vlm.cli.recon", "reconstruct a 3-D scene from photos or a video", SCENES),
     "chat": Command("g2vlm.cli.chat", "answer questions about photos or a video", SCENES),
+    "view": Command("g2vlm.cli.view", "look, measure, ask, export: a page in the browser", SCENES),
     "export": Command("g2vlm.cli.export", "write a scene for other software: glb, colmap, ...", SCENES),
     "download": Command(
         "g2vlm.cli.download", "fetch a checkpoint from the hub, or complete one", CHECKPOINTS

@@ -29,7 +29,8 @@ class PointCloud:
     def __len__(self) -> int:
         return len(self.points)
 
-    def _at(self, index: Int[np.ndarray, " kept"]) -> "PointCloud":
+    def taken(self, index: Int[np.ndarray, " kept"]) -> "PointCloud":
+        """The points of some numbers, in the order of these."""
         return replace(
             self,
             points=self.points[index],
@@ -54,7 +55,7 @@ class PointCloud:
             raise InputError(f"Expected a voxel side above 0, got {voxel}.")
         if len(self) == 0:
             return self
-        return self._at(self._most_confident(voxel))
+        return self.taken(self._most_confident(voxel))
 
     def spread(self, max_points: int) -> "PointCloud":
         """At most `max_points` points, evenly spread: `thinned` by the smallest voxel that leaves so few.
@@ -64,7 +65,7 @@ class PointCloud:
         Raises:
             InputError: `max_points` is below 1.
         """
-        return self._at(self.spread_index(max_points))
+        return self.taken(self.spread_index(max_points))
 
     def spread_index(self, max_points: int) -> Int64[np.ndarray, " kept"]:
         """Which points `spread` keeps, ascending."""
@@ -119,7 +120,7 @@ class PointCloud:
         if len(self) <= max_points:
             return self
         chosen = np.random.default_rng(seed).choice(len(self), max_points, replace=False, shuffle=False)
-        return self._at(np.sort(chosen))
+        return self.taken(np.sort(chosen))
 
 
 def _cell_numbers(points: np.ndarray, voxel: int | float) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from g2vlm.scene.view import View
 
@@ -75,6 +75,14 @@ def view_normals(view: View) -> Float32[np.ndarray, "height width 3"]:
     points, valid = torch.from_numpy(view.points_camera.copy()), torch.from_numpy(view.valid.copy())
     normals: Float32[np.ndarray, "height width 3"] = normals_from_points(points, valid).numpy()
     return normals
+
+
+def map_colors(share: Float[np.ndarray, " points"], colormap: str) -> UInt8[np.ndarray, "points 3"]:
+    """Numbers from 0 to 1 as colours of "viridis" or "turbo"; those outside take the colours of the ends."""
+    import cv2
+
+    known = np.ones((len(share), 1), dtype=bool)
+    return _colored(share[:, None], known, getattr(cv2, f"COLORMAP_{colormap.upper()}"))[:, 0]
 
 
 def _colored(share: np.ndarray, known: np.ndarray, colormap: int) -> UInt8[np.ndarray, "height width 3"]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from g2vlm.export.conventions import camera_pose
-from g2vlm.scene.cloud import PointCloud
+from g2vlm.inputs.spread import evenly_spread
 from g2vlm.scene.scene import Scene
 
 _CONE_COS = 0.87
@@ -14,6 +14,7 @@ _ROUNDS = 5
 _BINS = 200
 _SHARE_OF_PEAK = 0.4
 _SAMPLES = 50_000
+_MOST_VIEWS = 12
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Ground:
     """In the unit of the scene."""
 
 
-def find_ground(scene: Scene, cloud: PointCloud) -> Ground:
+def find_ground(scene: Scene) -> Ground:
     """Up from the cameras, corrected by the surfaces that lie flat; the floor where the lowest of them are.
 
     People hold cameras upright more or less, so that the mean of their up axes is near. Normals within 30
@@ -34,13 +35,10 @@ def find_ground(scene: Scene, cloud: PointCloud) -> Ground:
     which such points are many.
 
     Args:
-        scene: gives the cameras.
-        cloud: its points, with normals; not empty.
+        scene: with valid points; of many views, some evenly spread ones count.
     """
     up = _unit(-np.sum([camera_pose(view)[:3, 1] for view in scene.views], axis=0))
-    assert cloud.normals is not None
-    step = max(1, len(cloud) // _SAMPLES)
-    points, normals = cloud.points[::step].astype(np.float64), cloud.normals[::step].astype(np.float64)
+    points, normals = _samples(scene)
     flat = normals @ up > _CONE_COS
     if flat.mean() > 0.01:
         for _ in range(_ROUNDS):
@@ -52,6 +50,16 @@ def find_ground(scene: Scene, cloud: PointCloud) -> Ground:
     counts, edges = np.histogram(heights[flat], bins=_BINS)
     lowest = int(np.flatnonzero(counts >= _SHARE_OF_PEAK * counts.max())[0])
     return Ground(up, float((edges[lowest] + edges[lowest + 1]) / 2))
+
+
+def _samples(scene: Scene) -> tuple[Float64[np.ndarray, "points 3"], Float64[np.ndarray, "points 3"]]:
+    """Some points with their normals, in the world."""
+    seen = [view for view in scene.views if view.valid.any()]
+    chosen = [seen[index] for index in evenly_spread(len(seen), _MOST_VIEWS)]
+    cloud = Scene(tuple(chosen), scene.scale).point_cloud(normals=True)
+    assert cloud.normals is not None
+    step = max(1, len(cloud) // _SAMPLES)
+    return cloud.points[::step].astype(np.float64), cloud.normals[::step].astype(np.float64)
 
 
 def _unit(vector: np.ndarray) -> Float64[np.ndarray, "3"]:

@@ -69,7 +69,7 @@ def static_page(scene: Scene, *, max_points: int | None = None, frusta: bool = T
     """
     require_points(scene)
     cloud = scene.point_cloud(normals=True).spread(PAGE_POINTS if max_points is None else max_points)
-    ground, packed = find_ground(scene, cloud), pack_points(cloud)
+    ground, packed = find_ground(scene), pack_points(cloud)
     thumbnails = len(scene) <= _MOST_THUMBNAILS
     header = {
         "title": f"{len(scene)} views, {len(cloud):,} points",
