@@ -42,7 +42,7 @@ SPOKEN = tuple(f"tests/{room}" for room in ("inputs", "checkpoints", "inference"
 """Where the package meets the interpreter, its libraries and other programs most."""
 SCOPES = {
     "whole": ((), ()),
-    "dependent": (DEPENDENT, ("-m", "not slow")),
+    "dependent": (DEPENDENT, ("-m", "not slow", *DEPENDENT)),
     "fast": (("-m", "not slow"), ("-m", "not slow")),
     "short": (("-m", "not slow", *DECIDED), ("-m", "not slow", *SPOKEN)),
 }
@@ -160,6 +160,11 @@ def interpreters(wanted: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def environment_of(setting: Setting, folder: Path) -> Path:
+    """Where another interpreter is installed into."""
+    return folder / "environments" / setting.name.split()[-1]
+
+
 def prepare(setting: Setting, folder: Path, log: Path) -> str | None:
     """Install into an environment of another interpreter and run the demo there.
 
@@ -200,7 +205,7 @@ def run(setting: Setting, words: Sequence[str], folder: Path) -> Outcome:
     log = folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', setting.name)}.log"
     python: str | None = setting.python
     if setting.is_other_interpreter:
-        python = prepare(setting, folder / "environments" / setting.name.split()[-1], log)
+        python = prepare(setting, environment_of(setting, folder), log)
     status = 1
     if python is not None:
         changed = {**os.environ, **setting.variables}
@@ -297,7 +302,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def shares(outcomes: Sequence[Outcome]) -> list[float | None]:
-    """Processor time over that of this machine as it is; None where that was not run, or other tests were."""
+    """Processor time over that of this machine as it is; None where that was not run."""
     usual = next((one for one in outcomes if one.name == "as it is"), None)
     if usual is None:
         return [None] * len(outcomes)
@@ -325,6 +330,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--python", action="append", default=[], help="version of another interpreter")
     parser.add_argument("--workers", default="2", help="test processes at a time")
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "machines", help="what is kept")
+    parser.add_argument("--remove", action="store_true", help="remove environments when done: gigabytes")
     parser.add_argument("--again", action="store_true", help="also what passed before")
     return parser.parse_args(arguments)
 
@@ -357,6 +363,8 @@ def main() -> int:
                 say(f"{setting.name}: started")
                 outcome = run(setting, words[setting.is_other_interpreter], options.folder)
                 record.add(outcome)
+            if options.remove and setting.is_other_interpreter:
+                shutil.rmtree(environment_of(setting, options.folder), ignore_errors=True)
             outcomes.append(outcome)
             say(f"{outcome.name}: {outcome.last_line}")
             (options.folder / f"{options.scope}.md").write_text(table(outcomes) + "\n")

@@ -181,3 +181,33 @@ def test_settings_are_chosen_by_words(
     options = script.read_options(["--only", "avx2", "--only", "python"])
     names = [one.name for one in script.chosen(options, tmp_path)]
     assert names == ["as it is", "oneDNN AVX2", "ATen avx2", "python 3.12"]
+
+
+def test_a_run_goes_on_where_it_was_stopped_and_keeps_a_table(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def run(setting: object, words: list[str], folder: Path) -> object:
+        started.append((setting.name, words[-1]))
+        if setting.is_other_interpreter:
+            script.environment_of(setting, folder).mkdir(parents=True)
+        return outcome(script, setting.name, 10, passed=len(started) != 2)
+
+    found = [
+        script.Setting("as it is"),
+        script.Setting("other"),
+        script.Setting("python 3.12", {}, "/some/python"),
+    ]
+    monkeypatch.setattr(script, "chosen", lambda options, scratch: found)
+    monkeypatch.setattr(script, "run", run)
+    monkeypatch.setattr(script, "files_id", lambda: "abc")
+    monkeypatch.setattr(script, "SCOPES", {"whole": (("one",), ("two",))})
+    monkeypatch.setattr(sys, "argv", ["check_machines.py", "--folder", str(tmp_path), "--remove"])
+    assert script.main() == 1
+    assert started == [("as it is", "one"), ("other", "one"), ("python 3.12", "two")]
+    assert "other FAILED" in (tmp_path / "whole.md").read_text()
+    assert not (tmp_path / "environments" / "3.12").exists()
+    assert script.main() == 0
+    assert started[3:] == [("other", "one")]
+    assert "FAILED" not in (tmp_path / "whole.md").read_text()
