@@ -13,6 +13,7 @@ from g2vlm.bench.results import Measurement, Section, read_report
 from g2vlm.bench.session import Plan, Session, open_session
 from g2vlm.cli.main import main
 from g2vlm.inference.decoding import Decoding
+from g2vlm.model.capabilities.paths import FastPath, Verdict
 from g2vlm.model.integer import Int8Linear, IntegerLinear
 from g2vlm.model.native.linear import NativeLinear
 from g2vlm.model.precision import Precision
@@ -30,6 +31,7 @@ def one_thread() -> Iterator[None]:
 def test_every_choice_is_timed_and_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(paths, "_precisions", lambda session: list(Precision))
     monkeypatch.setattr(Session, "quantizations", [Quantization.INT8])
     monkeypatch.setattr(paths, "PHOTO_TOKENS", 30)
     words = ["bench", "--preset", "tiny", "--only", "paths", "--repeats", "1", "--device", "cpu"]
@@ -71,3 +73,17 @@ def test_plain_models_take_no_fast_path() -> None:
         assert one.decoding is Decoding.PLAIN
         assert not any(isinstance(layer, fast) for layer in one.network.modules())
     assert any(isinstance(layer, Int8Linear) for layer in smaller.network.modules())
+
+
+@pytest.mark.parametrize(("seconds", "left_out"), [(0.9, False), (2.0, False), (4.0, True)])
+def test_bfloat16_for_which_nobody_would_wait_is_left_out(
+    seconds: float, left_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Verdict(FastPath.BFLOAT16, 0.0, 1.0, 1.0, seconds, settled=True)
+    monkeypatch.setattr(paths, "verdict", lambda path: found)
+    said: list[str] = []
+    session = Session(Plan(Preset.TINY, device="cpu"), tmp_path, said.append)
+    assert (Precision.BFLOAT16 not in paths._precisions(session)) is left_out
+    assert [line.startswith("bfloat16 is left out") for line in said] == [True] * left_out
+    chosen = Session(Plan(Preset.TINY, device="cpu", dtype="bfloat16"), tmp_path, said.append)
+    assert paths._precisions(chosen) == [Precision.BFLOAT16]

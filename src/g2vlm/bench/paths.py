@@ -7,7 +7,8 @@ from g2vlm.bench.results import Measurement
 from g2vlm.bench.session import Session, with_smaller_language
 from g2vlm.bench.timing import Timed, median, stopwatch, take_turns
 from g2vlm.evaluation.results import Better
-from g2vlm.model.capabilities.paths import Wish, wished_everywhere
+from g2vlm.model.capabilities.deciding import verdict
+from g2vlm.model.capabilities.paths import FastPath, Verdict, Wish, wished_everywhere
 from g2vlm.model.precision import Precision
 from g2vlm.model.quantization import Quantization
 from g2vlm.opening import load
@@ -17,6 +18,8 @@ QUESTION_TOKENS = 20
 """Tokens of a question that is read behind a photo."""
 PHOTO_TOKENS = 729
 """Tokens of a photo, read behind nothing."""
+HOPELESS = 3.0
+"""Times as long as float32 from which on bfloat16 is not measured: some processors would take minutes."""
 DEFAULT = "default"
 RECONSTRUCTED = 2
 """Views."""
@@ -52,7 +55,17 @@ def measure_paths(session: Session) -> Iterator[Measurement]:
 
 def _precisions(session: Session) -> list[Precision]:
     """What a user would choose among who left the precision open."""
-    return list(Precision) if session.plan.dtype == "auto" else [session.placement.precision]
+    if session.plan.dtype != "auto":
+        return [session.placement.precision]
+    found = verdict(FastPath.BFLOAT16)
+    if found.taken or (found.right and not _is_hopeless(found)):
+        return list(Precision)
+    session.say(f"bfloat16 is left out, since nobody would wait for it: {found}")
+    return [Precision.FLOAT32]
+
+
+def _is_hopeless(found: Verdict) -> bool:
+    return found.fast_s is None or found.plain_s is None or found.fast_s > HOPELESS * found.plain_s
 
 
 def _plain(session: Session, precision: Precision) -> Model:
