@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from small_service import photos, pictures, small_model, wait_until
+from small_service import photos, pictures, wait_until
 
 import g2vlm
 from g2vlm.errors import InputError
@@ -22,11 +22,6 @@ from g2vlm.server.engine.work import Priority, Terms, Ticket
 from g2vlm.server.guard.refusals import BusyError, CancelledError
 
 QUESTIONS = ("How far is the chair?", "What is left of the table?", "Why?")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> g2vlm.Model:
-    return small_model(tmp_path_factory.mktemp("random"))
 
 
 @pytest.fixture

@@ -49,6 +49,8 @@ class Ticket(Generic[T]):
 
     def __init__(self, terms: Terms, wake: Callable[[], None], give_back: Callable[[T], None] | None) -> None:
         self.future: Future[T] = Future()
+        # From here on nobody but a ticket can cancel it, and every result has a taker.
+        self.future.set_running_or_notify_cancel()
         self.terms = terms
         self._wake, self._give_back = wake, give_back
         self._lock, self._cancelled = threading.Lock(), False

@@ -1,0 +1,1 @@
+"""Photos and videos of requests: how they are named, fetched, decoded and told apart."""

@@ -1,0 +1,1 @@
+"""What every request passes: limits, identity, errors, logs, metrics."""

@@ -1,0 +1,145 @@
+"""What every request passes first: a name for the logs, limits of size, time and number.
+
+At its end it leaves a line in the log.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from g2vlm.server.guard.limits import Limits
+from g2vlm.server.guard.refusals import BusyError
+from g2vlm.server.web.errors import CLIENT_LEFT, error_response, response_of
+from g2vlm.server.web.metrics import Metrics
+
+_log = logging.getLogger("g2vlm.server.requests")
+
+REQUEST_ID = "X-Request-Id"
+UPLOADS_PATH = "/v1/uploads"
+_MULTIPART_BYTES = 1 << 20
+"""What a form may take beside its files."""
+_ALWAYS_OPEN = ("/health", "/metrics")
+"""Answered however busy the service is."""
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Gate:
+    """An ASGI application around another one.
+
+    Args:
+        app: what is behind it.
+        limits: of the service.
+        metrics: told about every request.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
+        self._app, self._limits, self._metrics = app, limits, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        passage = _Passage(scope, receive, send, self._limits)
+        start = time.monotonic()
+        self._metrics.request_begins()
+        try:
+            refusal = self._refusal(scope)
+            await (refusal or self._app)(scope, passage.receive, passage.send)
+        except Exception:
+            passage.status = passage.status or 500
+            raise
+        finally:
+            seconds = time.monotonic() - start
+            self._end(scope, passage, seconds)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        """The answer to a request that is not let in."""
+        header_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
+        if header_bytes > self._limits.header_bytes:
+            return error_response(431, f"Expected headers of at most {self._limits.header_bytes} bytes.")
+        length = Headers(scope=scope).get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            return error_response(400, "Expected a number of bytes as Content-Length.")
+        most = most_bytes(scope["path"], self._limits)
+        if int(length[:20]) > most:
+            return error_response(413, f"Expected a body of at most {most} bytes, got {length[:20]}.")
+        busy = self._metrics.num_open > self._limits.concurrent_requests
+        if busy and not scope["path"].startswith(_ALWAYS_OPEN):
+            return response_of(BusyError("Expected room for a request, but too many are in work."))
+        return None
+
+    def _end(self, scope: Scope, passage: "_Passage", seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        status = passage.status or CLIENT_LEFT
+        self._metrics.request_ends(route, method, status, seconds)
+        state = scope.get("state", {})
+        line = {
+            "request": passage.id,
+            "tenant": state.get("tenant"),
+            "method": method,
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 4),
+            "bytes_in": passage.num_bytes,
+        }
+        _log.info(json.dumps(line))
+
+
+class _Passage:
+    """One request on its way through."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
+        self.id = secrets.token_hex(8)
+        self.status: int | None = None
+        self.num_bytes = 0
+        self._receive, self._send = receive, send
+        self._most = most_bytes(scope["path"], limits)
+        patience = limits.body_seconds * (10 if scope["path"] == UPLOADS_PATH else 1)
+        self._end = time.monotonic() + patience
+        self._is_read = False
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = self.id
+
+    async def receive(self) -> Message:
+        if self._is_read:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(max(0.0, self._end - time.monotonic())):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, "Expected the whole request to arrive sooner.") from None
+        self.num_bytes += len(message.get("body", b""))
+        if self.num_bytes > self._most:
+            raise HTTPException(413, f"Expected a body of at most {self._most} bytes, got more.")
+        self._is_read = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID] = self.id
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+def most_bytes(path: str, limits: Limits) -> int:
+    """Largest body of a request to a path."""
+    if path == UPLOADS_PATH:
+        return max(limits.video_bytes, limits.image_bytes) + _MULTIPART_BYTES
+    return limits.request_bytes
