@@ -11,6 +11,9 @@ from starlette.middleware.cors import CORSMiddleware
 import g2vlm
 from g2vlm.server.chat.completions import chat_router
 from g2vlm.server.health import health_router
+from g2vlm.server.media.uploads import uploads_router
+from g2vlm.server.scenes.depth import depth_router
+from g2vlm.server.scenes.routes import scenes_router
 from g2vlm.server.service import Service
 from g2vlm.server.web.errors import add_error_handlers
 from g2vlm.server.web.gate import REQUEST_ID, Gate
@@ -39,7 +42,14 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for router in (chat_router(service), health_router(service)):
+    routers = (
+        chat_router(service),
+        uploads_router(service),
+        scenes_router(service),
+        depth_router(service),
+        health_router(service),
+    )
+    for router in routers:
         router.route_class = GuardedRoute
         app.include_router(router)
     add_error_handlers(app)

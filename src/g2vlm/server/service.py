@@ -16,6 +16,7 @@ from g2vlm.server.guard.keys import KeyRing
 from g2vlm.server.media.looker import Looker
 from g2vlm.server.media.reading import MediaReader
 from g2vlm.server.ports import Decoder, Fetch
+from g2vlm.server.scenes.jobs import SceneJobs
 from g2vlm.server.settings import Settings
 from g2vlm.server.store.store import Store
 from g2vlm.server.web.identity import TenantShares, tenant_of
@@ -56,6 +57,7 @@ class Service:
         self.metrics.watch(self.engine)
         self._decoder = decoder
         self.looker = Looker(self.engine, MediaReader(decoder, self.store, limits, fetch), limits)
+        self.jobs = SceneJobs(self.looker, self.store, self.metrics, limits.scene_seconds)
         self._shares = TenantShares(limits)
         self.is_ready = False
         self.started_s = time.time()
@@ -65,6 +67,7 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Serve while the block runs; its end waits for work that soon ends."""
         self.engine.start()
+        self.jobs.start()
         sweeping = asyncio.create_task(self._sweep())
         self.is_ready = True
         try:
@@ -74,7 +77,9 @@ class Service:
             sweeping.cancel()
             with suppress(asyncio.CancelledError):
                 await sweeping
+            self.jobs.begin_to_stop()
             await asyncio.to_thread(self.engine.stop, self.settings.grace_s)
+            await self.jobs.end()
             self.looker.close()
             self._decoder.close()
             self.store.close()

@@ -1,5 +1,6 @@
 """A question on its way to an answer: its text as it grows, words that stop it, what is told of it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -59,6 +60,12 @@ class FullAnswer:
     """Photos, earlier turns and question."""
     seconds: dict[str, float] = field(default_factory=dict)
     """`prefill_s` and `decode_s`, shared with what ran at the same time."""
+
+    @property
+    def confidence(self) -> float | None:
+        """Geometric mean of the probabilities of the tokens, 0 to 1; none without tokens."""
+        chances = self.log_probabilities
+        return math.exp(math.fsum(chances) / len(chances)) if chances else None
 
 
 OnPiece = Callable[[Piece], None]

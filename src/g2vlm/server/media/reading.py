@@ -29,6 +29,12 @@ class Content:
     """SHA-256 of it."""
     data: bytes | Path
     """It, or the file that holds it."""
+    upload_id: str | None = None
+    """Of the upload that holds it."""
+
+    def encoded(self) -> bytes:
+        """All of it."""
+        return self.data if isinstance(self.data, bytes) else self.data.read_bytes()
 
 
 class MediaReader:
@@ -118,7 +124,7 @@ class MediaReader:
     def _upload(self, tenant: str, upload_id: str) -> Content:
         record = self._store.uploads.get(tenant, upload_id)
         with self._store.uploads.reading(tenant, upload_id) as path:
-            return Content(record.digest, path)
+            return Content(record.digest, path, upload_id)
 
 
 def digest_of(contents: Sequence[Content], looking: Looking) -> str:

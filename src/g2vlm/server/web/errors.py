@@ -85,7 +85,8 @@ def status_of(error: Exception) -> int:
     if isinstance(error, MemoryLimitError):
         return 413
     if isinstance(error, OutputError):
-        return 507
+        # The disk is to blame, or the scene, which holds nothing that could be written.
+        return 507 if isinstance(error.__cause__, OSError) else 409
     return 400 if isinstance(error, G2VLMError) else 500
 
 

@@ -1,0 +1,1 @@
+"""Scenes over HTTP: asked for, computed, told about, measured, exported, shown."""
