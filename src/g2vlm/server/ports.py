@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from g2vlm.inputs.frame_choice import FrameChoice
 from g2vlm.inputs.photos import PhotoSet
 from g2vlm.inputs.reduction import Reduction
+from g2vlm.server.guard.fetching import Fetched
 
 
 @runtime_checkable
@@ -30,5 +31,5 @@ class Decoder(Protocol):
         ...
 
 
-Fetch = Callable[[str], bytes]
+Fetch = Callable[[str], Fetched]
 """Fetches what an address leads to, or raises a `RefusedError` where that is not safe."""

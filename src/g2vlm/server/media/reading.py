@@ -115,7 +115,8 @@ class MediaReader:
                 "the photo itself."
             )
         else:
-            data = self._fetch(url)
+            fetched = self._fetch(url)
+            declared, data = fetched.media_type, fetched.content
         found = sniff(data, declared).kind
         if kind is not None and found is not kind:
             raise UnsupportedFormatError(f"Expected a part for {found.value}s, got one for {kind.value}s.")

@@ -4,17 +4,15 @@ At its end it leaves a line in the log.
 """
 
 import asyncio
-import json
 import logging
-import secrets
 import time
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from g2vlm.server.guard.limits import Limits
+from g2vlm.server.guard.logging import request_context
 from g2vlm.server.guard.refusals import BusyError
 from g2vlm.server.web.errors import CLIENT_LEFT, error_response, response_of
 from g2vlm.server.web.metrics import Metrics
@@ -52,18 +50,18 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        passage = _Passage(scope, receive, send, self._limits)
-        start = time.monotonic()
-        self._metrics.request_begins()
-        try:
-            refusal = self._refusal(scope)
-            await (refusal or self._app)(scope, passage.receive, passage.send)
-        except Exception:
-            passage.status = passage.status or 500
-            raise
-        finally:
-            seconds = time.monotonic() - start
-            self._end(scope, passage, seconds)
+        with request_context(Headers(scope=scope).get(REQUEST_ID)) as name:
+            passage = _Passage(name, scope, (receive, send), self._limits)
+            start = time.monotonic()
+            self._metrics.request_begins()
+            try:
+                refusal = self._refusal(scope)
+                await (refusal or self._app)(scope, passage.receive, passage.send)
+            except Exception:
+                passage.status = passage.status or 500
+                raise
+            finally:
+                self._end(scope, passage, time.monotonic() - start)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """The answer to a request that is not let in."""
@@ -87,8 +85,7 @@ class Gate:
         status = passage.status or CLIENT_LEFT
         self._metrics.request_ends(route, method, status, seconds)
         state = scope.get("state", {})
-        line = {
-            "request": passage.id,
+        facts = {
             "tenant": state.get("tenant"),
             "method": method,
             "route": route,
@@ -96,23 +93,21 @@ class Gate:
             "seconds": round(seconds, 4),
             "bytes_in": passage.num_bytes,
         }
-        _log.info(json.dumps(line))
+        _log.info("%s %s %d", method, route, status, extra=facts)
 
 
 class _Passage:
     """One request on its way through."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
-        self.id = secrets.token_hex(8)
+    def __init__(self, name: str, scope: Scope, ends: tuple[Receive, Send], limits: Limits) -> None:
+        self.id = name
         self.status: int | None = None
         self.num_bytes = 0
-        self._receive, self._send = receive, send
+        self._receive, self._send = ends
         self._most = most_bytes(scope["path"], limits)
         patience = limits.body_seconds * (10 if scope["path"] == UPLOADS_PATH else 1)
         self._end = time.monotonic() + patience
         self._is_read = False
-        state: dict[str, Any] = scope.setdefault("state", {})
-        state["request_id"] = self.id
 
     async def receive(self) -> Message:
         if self._is_read:
