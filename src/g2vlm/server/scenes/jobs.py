@@ -189,7 +189,8 @@ class SceneJobs:
                     on_progress=job.progress,
                 )
             )
-            await self._in_thread(self._keep, job, await job.wait(ticket))
+            scene: Scene = await job.wait(ticket)
+            await self._in_thread(self._keep, job, scene)
             return
         looked = await self._when_free(lambda: self._looker.engine.look(look, terms, job.progress))
         lease: Lease = await job.wait(looked)
