@@ -61,10 +61,16 @@ def exact_views(count: int = 4, width: int = 160, height: int = 120, seed: int =
 
 
 def render(T_world_camera: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> ExactView:
-    """What a camera sees."""
+    """What a pinhole camera sees."""
     width, height = size
     u, v = np.meshgrid(np.arange(width), np.arange(height))
     rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(u.shape)], axis=-1)
+    depth, colours = trace(T_world_camera, rays)
+    return ExactView(colours, depth, K, T_world_camera)
+
+
+def trace(T_world_camera: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """z-depth and colour of what is seen along rays (height, width, 3) with z = 1 in camera axes."""
     direction, origin = rays @ T_world_camera[:3, :3].T, T_world_camera[:3, 3]
     with np.errstate(divide="ignore"):
         walls = (np.sign(direction) * HALF - origin) / direction
@@ -74,7 +80,7 @@ def render(T_world_camera: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> 
     inner = b**2 - square * (((origin - BALL) ** 2).sum() - RADIUS**2)
     hit = (-b - np.sqrt(np.maximum(inner, 0))) / square
     depth = np.where((inner > 0) & (hit > 0) & (hit < depth), hit, depth)
-    return ExactView(_colours(origin + direction * depth[..., None]), depth, K, T_world_camera)
+    return depth, _colours(origin + direction * depth[..., None])
 
 
 def _colours(points: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ class Expected:
     scene: str
     depth_error: float = 0.0006
     """Largest error of the depth in metres; what files can hold."""
+    share_within: float = 1.0
+    """Share of the depth that is so exact; less where depth is carried over by the nearest pixel."""
     has_depth: bool = True
     is_metric: bool = True
     unit: float = 1.0

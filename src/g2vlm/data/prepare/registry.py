@@ -2,11 +2,30 @@
 
 from pathlib import Path
 
+from g2vlm.data.prepare.indoor.aria_synthetic import AriaSynthetic
+from g2vlm.data.prepare.indoor.arkitscenes import ArkitScenes
+from g2vlm.data.prepare.indoor.habitat import Habitat
+from g2vlm.data.prepare.indoor.hypersim import Hypersim
+from g2vlm.data.prepare.indoor.nrgbd import NeuralRgbd
 from g2vlm.data.prepare.indoor.scannet import ScanNet
+from g2vlm.data.prepare.indoor.scannetpp import ScanNetPp
 from g2vlm.data.prepare.indoor.seven_scenes import SevenScenes
+from g2vlm.data.prepare.indoor.taskonomy import Taskonomy
 from g2vlm.data.prepare.indoor.tum import TumRgbd
 from g2vlm.data.prepare.layout import Layout
+from g2vlm.data.prepare.objects.co3d import Co3d
+from g2vlm.data.prepare.objects.dtu import Dtu
+from g2vlm.data.prepare.objects.wildrgbd import WildRgbd
+from g2vlm.data.prepare.outdoor.blendedmvs import BlendedMvs
+from g2vlm.data.prepare.outdoor.dl3dv import Dl3dv
+from g2vlm.data.prepare.outdoor.eth3d import Eth3d
+from g2vlm.data.prepare.outdoor.kitti import Kitti
+from g2vlm.data.prepare.outdoor.mapfree import MapFree
+from g2vlm.data.prepare.outdoor.matrixcity import MatrixCity
+from g2vlm.data.prepare.outdoor.megadepth import MegaDepth
+from g2vlm.data.prepare.outdoor.realestate10k import RealEstate10k
 from g2vlm.data.prepare.outdoor.tartanair import TartanAir
+from g2vlm.data.prepare.outdoor.virtual_kitti import VirtualKitti
 from g2vlm.data.prepare.own.colmap import Colmap
 from g2vlm.data.prepare.own.frames_json import FramesJson
 from g2vlm.data.prepare.own.nerfstudio import Nerfstudio
@@ -15,9 +34,28 @@ from g2vlm.errors import InputError
 
 _ALL: tuple[Layout, ...] = (
     ScanNet(),
+    ScanNetPp(),
+    ArkitScenes(),
     SevenScenes(),
     TumRgbd(),
+    NeuralRgbd(),
+    Hypersim(),
+    Taskonomy(),
+    AriaSynthetic(),
+    Habitat(),
     TartanAir(),
+    Co3d(),
+    WildRgbd(),
+    Dtu(),
+    BlendedMvs(),
+    MegaDepth(),
+    Dl3dv(),
+    RealEstate10k(),
+    MapFree(),
+    MatrixCity(),
+    VirtualKitti(),
+    Kitti(),
+    Eth3d(),
     FramesJson(),
     Nerfstudio(),
     Colmap(),
