@@ -10,7 +10,7 @@ from pathlib import Path
 from g2vlm.server.guard.limits import Limits
 from g2vlm.server.store.database import Database
 from g2vlm.server.store.folders import DataFolder, describe, discard
-from g2vlm.server.store.records import JobState, Recovery, Usage
+from g2vlm.server.store.records import Recovery, Usage
 from g2vlm.server.store.scenes import Scenes
 from g2vlm.server.store.shelf import PINNED, SCENES, UPLOADS, Item, Shelf
 from g2vlm.server.store.uploads import Uploads
@@ -151,12 +151,14 @@ class Store:
             "SELECT 'uploads' AS kind, tenant, id FROM uploads WHERE state IN ('arriving', 'deleting') "
             "UNION ALL SELECT 'scenes', tenant, id FROM scenes WHERE state = 'deleting'"
         )
-        for row in unfinished:
-            item = Item(row["kind"], row["tenant"], row["id"])
+        items = [Item(row["kind"], row["tenant"], row["id"]) for row in unfinished]
+        for item in items:
             discard(self._shelf.path(item))
-            with self._database.changing() as rows:
+        # One transaction for all: each waits for the disk.
+        with self._database.changing() as rows:
+            for item in items:
                 rows.execute(f"DELETE FROM {item.kind} WHERE tenant = ? AND id = ?", (item.tenant, item.id))
-        half += len(unfinished) + self._drop_half_added()
+        half += len(items) + self._drop_half_added()
         requeued, failed = self._take_up_interrupted()
         return Recovery(half, requeued, failed)
 
@@ -165,26 +167,25 @@ class Store:
         added = self._database.rows("SELECT tenant, scene_id, name FROM scene_files WHERE digest = ''")
         for tenant, scene_id, name in added:
             discard(self._folder.scene(tenant, scene_id) / name)
+        if added:
             with self._database.changing() as rows:
-                rows.execute(
-                    "DELETE FROM scene_files WHERE tenant = ? AND scene_id = ? AND name = ?",
-                    (tenant, scene_id, name),
-                )
+                rows.execute("DELETE FROM scene_files WHERE digest = ''")
         return len(added)
 
     def _take_up_interrupted(self) -> tuple[int, int]:
         """Queue the scenes again that were being computed; numbers of queued and of failed ones."""
-        requeued = failed = 0
-        for row in self._database.rows("SELECT * FROM scenes WHERE state = 'running'"):
-            discard(self._folder.scene(row["tenant"], row["id"]))
+        running = self._database.rows("SELECT tenant, id FROM scenes WHERE state = 'running'")
+        for tenant, scene_id in running:
+            discard(self._folder.scene(tenant, scene_id))
+        now, most = self._shelf.now(), self.limits.scene_attempts
+        with self._database.changing() as rows:
             # What ends the service every time it is tried must not do so for ever.
-            is_hopeless = row["attempts"] >= self.limits.scene_attempts
-            state = JobState.FAILED if is_hopeless else JobState.QUEUED
-            error = f"The service ended {row['attempts']} times while it was computed." if is_hopeless else ""
-            with self._database.changing() as rows:
-                rows.execute(
-                    "UPDATE scenes SET state = ?, error = ?, updated_s = ? WHERE tenant = ? AND id = ?",
-                    (state.value, error, self._shelf.now(), row["tenant"], row["id"]),
-                )
-            failed, requeued = failed + is_hopeless, requeued + (not is_hopeless)
+            failed = rows.execute(
+                "UPDATE scenes SET state = 'failed', updated_s = ?, error = 'The service ended ' || attempts "
+                "|| ' times while it was computed.' WHERE state = 'running' AND attempts >= ?",
+                (now, most),
+            ).rowcount
+            requeued = rows.execute(
+                "UPDATE scenes SET state = 'queued', updated_s = ? WHERE state = 'running'", (now,)
+            ).rowcount
         return requeued, failed
