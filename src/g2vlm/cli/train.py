@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 NAMES = (
-    "tiny-geometry, photo-geometry, tiny-joint, tiny-sr, tiny-vg-ce, released-stage1, released-stage1-518, "
-    "paper-stage1, joint-2b, sr-2b, vg-ce-2b, lora-2b"
+    "tiny-geometry, photo-geometry, photo-language, tiny-joint, tiny-sr, tiny-vg-ce, "
+    "released-stage1, released-stage1-518, paper-stage1, joint-2b, sr-2b, vg-ce-2b, lora-2b"
 )
 
 

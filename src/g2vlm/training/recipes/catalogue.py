@@ -99,6 +99,44 @@ def photo_geometry() -> Recipe:
     )
 
 
+def photo_language() -> Recipe:
+    """Questions for the small model for photographs, the geometry loss kept beside the answers (VG+CE).
+
+    Most questions are in free words and most answers state what was measured without being asked to, so
+    that neither a sentence nor a trigger must be known.
+    """
+    weights = GeometryLossWeights(normal=0.0)
+    worlds = (World.PHOTO, World.PHOTO, World.FULL)
+    data = SyntheticData(
+        phases=(
+            Phase(3_000, worlds, (1, 2), weights, 4, None, (168,), PHOTO_ASPECTS),
+            Phase(1, worlds, (1, 1, 2, 4), weights, 4, None, (168, 224), PHOTO_ASPECTS),
+        ),
+        widths=(224,),
+        aspects=(0.75,),
+        reasoning_share=0.7,
+        everyday_share=0.8,
+        free_share=0.6,
+        semantic_only_share=0.08,
+        marked_geometry=0.95,
+    )
+    return Recipe(
+        name="photo-language",
+        stage=Stage.GEOMETRY_AND_LANGUAGE,
+        start=FromCheckpoint("runs/photo-geometry/model", g2vlm_small()),
+        data=data,
+        trained=from_scratch_groups(Stage.GEOMETRY_AND_LANGUAGE),
+        optimisation=Optimisation(
+            steps=9_000, learning_rate=1.5e-3, warmup=50, kind=OptimizerKind.MUON, ema_decay=0.997
+        ),
+        batching=Batching(tokens=1536, global_share=0.85),
+        rhythm=Rhythm(log_every=20, validate_every=500, validation_batches=8, save_every=250),
+        matching=MatchingGuide(),
+        pointing=PointingGuide(),
+        fast_heads=True,
+    )
+
+
 def tiny_joint() -> Recipe:
     """Questions for the small model: the semantic expert and its encoder learn, geometry stays as it is."""
     phase = Phase(1, (World.FULL,), (1, 2, 4))
@@ -248,6 +286,7 @@ def lora_2b() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "tiny-geometry": tiny_geometry,
     "photo-geometry": photo_geometry,
+    "photo-language": photo_language,
     "tiny-joint": tiny_joint,
     "tiny-sr": tiny_sr,
     "tiny-vg-ce": tiny_geometry_and_language,
