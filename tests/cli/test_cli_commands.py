@@ -219,6 +219,17 @@ def test_chat_streams_exactly_the_answer(
     assert {"load_s", "forward_s", "prefill_s"} <= set(told["timings"])
 
 
+def test_chat_can_ask_for_reasoning(checkpoint: str, photos: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["chat", "--ckpt", checkpoint, "--data_path", photos, "--max_new_tokens", "4", "--json"]
+    said = []
+    for more in (["--reasoning", "on"], ["--question", f"{chat.DEFAULT_QUESTION} Think step by step."]):
+        assert main([*words, *more]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0]["token_ids"] == said[1]["token_ids"]
+    # What was asked is shown as it was asked.
+    assert said[0]["question"] == chat.DEFAULT_QUESTION
+
+
 def test_chat_interactive_asks_every_line_on_one_perception(
     checkpoint: str, photos: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from g2vlm.checkpoints.files import read_config
-from g2vlm.inference.prompts import PromptBuilder
+from g2vlm.data.questions.phrasing.templates import BRIEF, TRIGGERS
+from g2vlm.data.questions.question import REASONING_REQUEST
+from g2vlm.inference.prompts import PromptBuilder, Reasoning
 from g2vlm.inputs.semantic import SemanticImages
 from g2vlm.inputs.text import REQUIRED_TOKENS, TextTokenizer
 from g2vlm.model.config import ViewAttention
@@ -107,3 +109,11 @@ def test_texts_side_by_side_are_padded_at_their_ends_and_keep_their_positions(pr
         assert inputs.token_ids[place, : len(row)].tolist() == row
         own = inputs.layout.semantic_positions[place, :, : len(row)]
         assert torch.equal(own, torch.arange(start, start + len(row)).expand(3, -1))
+
+
+def test_wishes_to_reason_are_said_in_words_of_the_training() -> None:
+    said = {wish: wish.asked("How far?").removeprefix("How far?") for wish in Reasoning}
+    assert said[Reasoning.AUTO] == ""
+    assert said[Reasoning.ON] == REASONING_REQUEST
+    assert said[Reasoning.ON] in TRIGGERS
+    assert said[Reasoning.OFF] in BRIEF

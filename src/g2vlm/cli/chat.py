@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -47,6 +47,7 @@ class Options(SceneOptions):
         ),
         "output": (
             "save_path",
+            "reasoning",
             "max_new_tokens",
             "json",
         ),
@@ -76,6 +77,9 @@ class Options(SceneOptions):
     says exit."""
     save_path: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Also write the 3-D scene seen in the same pass; the ending chooses the format, or KIND:PATH."""
+    reasoning: Literal["auto", "on", "off"] = "auto"
+    """Whether answers say what was measured first; auto leaves it to the model, on and off put it into the
+    question."""
     max_new_tokens: int = 100
     """Longest answer, in tokens."""
     temperature: float = 0.0
@@ -173,10 +177,13 @@ def _asker(
     options: Options, perception: "Perception", sampling: "Sampling", out: ResultStream
 ) -> Callable[[str], dict[str, Any]]:
     """A function that asks, shows the answer as it comes, and returns it for `--json`."""
+    from g2vlm.inference.prompts import Reasoning
+
+    reasoning = Reasoning(options.reasoning)
 
     def ask(question: str) -> dict[str, Any]:
         answer = perception.ask(
-            question,
+            reasoning.asked(question),
             max_new_tokens=options.max_new_tokens,
             sampling=sampling,
             on_text=None if options.json else out.write,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import torch
 
@@ -15,6 +16,21 @@ from g2vlm.model.network import ModelInputs, Photographs, SemanticPatches
 
 NEXT_TURN = f"\n{words.TURN_START}user\n"
 """What opens a further question after an answer, as in the system prompt."""
+
+
+class Reasoning(Enum):
+    """Whether an answer should say what was measured before it concludes."""
+
+    AUTO = "auto"
+    """As the model decides: the question stays as it is."""
+    ON = "on"
+    """Asked for."""
+    OFF = "off"
+    """Only the answer is wanted."""
+
+    def asked(self, question: str) -> str:
+        """The question with this wish, in words that the bundled models were trained with."""
+        return question + {"auto": "", "on": " Think step by step.", "off": " Just the answer."}[self.value]
 
 
 @dataclass(frozen=True)
