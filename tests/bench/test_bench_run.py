@@ -102,7 +102,7 @@ def test_a_kept_checkpoint_is_used_again(tmp_path: Path) -> None:
         (["--views", "1,two"], "--views"),
         (["--views", "0"], "1 or more"),
         (["--memory_views", ""], "memory_views"),
-        (["--only", "everything"], "limits, load"),
+        (["--only", "everything"], "limits, equality, load"),
         (["--repeats", "0"], "repeats"),
         (["--threads", "0"], "--threads"),
     ],

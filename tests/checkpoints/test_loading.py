@@ -325,3 +325,10 @@ def test_a_vocabulary_that_does_not_fit_the_weights_is_an_error(
         load_network(folder, CPU32)
     keys = [line.split()[0] for line in caught.value.report.misshapen]
     assert keys == ["language_model.lm_head.weight", "language_model.model.embed_tokens.weight"]
+
+
+def test_parts_are_loaded_in_inference_mode_too(original: Path) -> None:
+    with torch.inference_mode():
+        network = load_network(original, CPU32, parts=RECONSTRUCTION_PARTS)
+        whole = extend_network(network, original, CPU32, CHAT_PARTS)
+    assert not any(values.is_inference() for values in whole.parameters())

@@ -36,6 +36,8 @@ class Goal:
 
 GOALS = (
     Goal("load/again", 0.50, of_limit=True),
+    Goal("equality/float32/depth", 0.1, better=Better.LOWER),
+    Goal("equality/float32/tokens", 99.0),
     Goal("reconstruct/[28]/forward", 0.85, of_limit=True),
     Goal("questions/8/speedup", 20.0),
     Goal("questions/.*/identical", 100.0),
@@ -55,7 +57,7 @@ GOALS = (
 )
 
 
-_ANY_SIZE = re.compile("^stitching/|^agreement/|/identical$")
+_ANY_SIZE = re.compile("^stitching/|^agreement/|^equality/|/identical$")
 """Figures that do not depend on the speed of a network."""
 
 

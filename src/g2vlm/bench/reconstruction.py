@@ -51,31 +51,32 @@ def _rate_figures(limit: Limit) -> Iterator[Measurement]:
 def measure_reconstruction(session: Session) -> Iterator[Measurement]:
     """Seconds of reconstructions, forward pass and whole call, beside the composed limit."""
     for views in session.plan.views:
-        session.say(f"reconstructing {count_of(views)}")
-        work = work_of(session.sizes.config, session.reconstruction_pass(views))
-        photos = session.photos(views)
-        whole: list[float] = []
+        yield from measure_views(session, views)
 
-        def forward(photos: list = photos, whole: list[float] = whole) -> float:
-            start = now(session.device)
-            session.model.reconstruct(photos)
-            whole.append(now(session.device) - start)
-            return session.model.timings["forward_s"]
 
-        faster = through_int8(work) if int8_available(session.placement) else work
-        calls = {"forward": forward, **probes(work | faster, session.placement)}
-        samples = take_turns(calls, session.plan.repeats, session.plan.budget_s)
-        limit, own = compose(work, samples), samples["forward"]
-        yield _against(limit, work, f"reconstruct/{views}/forward", f"forward pass of {count_of(views)}", own)
-        if faster is not work:
-            key, label = (
-                f"reconstruct/{views}/forward_int8",
-                "  the same, limit with the heads in int8 planes",
-            )
-            yield _against(compose(faster, samples), faster, key, label, own)
-        label = f"photos of {count_of(views)} to a scene"
-        counted = tuple(whole[-len(own) :])
-        yield _against(limit, work, f"reconstruct/{views}/whole", label, counted)
+def measure_views(session: Session, views: int) -> Iterator[Measurement]:
+    """The same for one number of photos."""
+    session.say(f"reconstructing {count_of(views)}")
+    work = work_of(session.sizes.config, session.reconstruction_pass(views))
+    photos, whole = session.photos(views), list[float]()
+
+    def forward() -> float:
+        start = now(session.device)
+        session.model.reconstruct(photos)
+        whole.append(now(session.device) - start)
+        return session.model.timings["forward_s"]
+
+    faster = through_int8(work) if int8_available(session.placement) else work
+    calls = {"forward": forward, **probes(work | faster, session.placement)}
+    samples = take_turns(calls, session.plan.repeats, session.plan.budget_s)
+    limit, own = compose(work, samples), samples["forward"]
+    yield _against(limit, work, f"reconstruct/{views}/forward", f"forward pass of {count_of(views)}", own)
+    if faster is not work:
+        key, label = f"reconstruct/{views}/forward_int8", "  the same, limit with the heads in int8 planes"
+        yield _against(compose(faster, samples), faster, key, label, own)
+    label = f"photos of {count_of(views)} to a scene"
+    counted = tuple(whole[-len(own) :])
+    yield _against(limit, work, f"reconstruct/{views}/whole", label, counted)
 
 
 def _against(limit: Limit, work: Work, key: str, label: str, samples: tuple[float, ...]) -> Measurement:

@@ -89,6 +89,8 @@ def markdown(report: Report) -> str:
     lines = [f"{line}  " for line in describe(report)]
     lines += ["", _markdown_row(HEADINGS), _markdown_row(["---", "--:", "--:", "--:", "---"])]
     lines += [_markdown_row(row.cells) for row in rows(report)]
+    missing = report.options.get("missing", {})
+    lines += [f"\nNot measured: {name}: {reason}" for name, reason in missing.items()]
     return "\n".join(lines) + "\n"
 
 

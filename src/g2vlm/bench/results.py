@@ -21,6 +21,8 @@ class Section(Enum):
 
     LIMITS = "limits"
     """The machine alone: matrix products, attention, memory."""
+    EQUALITY = "equality"
+    """Results on this device beside those of the CPU in float32, on the small trained model."""
     LOAD = "load"
     """Loading a checkpoint."""
     RECONSTRUCT = "reconstruct"

@@ -8,6 +8,7 @@ import torch
 from g2vlm.bench.agreement import measure_agreement
 from g2vlm.bench.baselines.measuring import measure_baselines
 from g2vlm.bench.decoding import measure_decoding
+from g2vlm.bench.gpu.equality import measure_equality
 from g2vlm.bench.loading import measure_load, measure_memory
 from g2vlm.bench.machine import commit, describe_machine, versions
 from g2vlm.bench.many_views import measure_selection, measure_stitching
@@ -20,6 +21,7 @@ from g2vlm.model.precision import choose_placement
 
 MEASURES: dict[Section, Callable[[Session], Iterator[Measurement]]] = {
     Section.LIMITS: measure_limits,
+    Section.EQUALITY: measure_equality,
     Section.LOAD: measure_load,
     Section.RECONSTRUCT: measure_reconstruction,
     Section.QUESTIONS: measure_questions,

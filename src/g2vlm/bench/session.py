@@ -1,6 +1,7 @@
 """What every part of a run shares: the plan, a checkpoint of random weights, the loaded model."""
 
 import copy
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,13 @@ class Session:
     def model(self) -> Model:
         """The loaded model, as a user would load it."""
         return load(self.folder, device=str(self.device), dtype=self.placement.precision.value)
+
+    def forget_model(self) -> None:
+        """Free the loaded model, to make room for another one; `model` loads it again."""
+        self.__dict__.pop("model", None)
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @cached_property
     def quantized_models(self) -> dict[Quantization, Model]:

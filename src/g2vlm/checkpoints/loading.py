@@ -249,7 +249,9 @@ def _fill_parts(
     if absent:
         raise IncompleteCheckpointError(weights.path, KeyReport(missing=tuple(absent)))
     jobs = (pieces_of(*_sources_and_target(network, row, weights, placement)) for row in rows)
-    copy_all(jobs, lambda done: None if on_progress is None else on_progress(done, len(rows)))
+    # A caller may be in inference mode, whose tensors the threads that fill them could not touch.
+    with torch.inference_mode(False):
+        copy_all(jobs, lambda done: None if on_progress is None else on_progress(done, len(rows)))
 
 
 def _sources_and_target(

@@ -35,6 +35,12 @@ class Options:
             "dtype",
             "threads",
         ),
+        "a GPU, in slices": (
+            "gpu",
+            "folder",
+            "slices",
+            "max_minutes",
+        ),
         "output": (
             "json",
             "plot",
@@ -54,18 +60,28 @@ class Options:
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         "g2vlm bench --preset few-layer-2b --only reconstruct --views 2,8",
         "g2vlm bench --from_json report.json --markdown",
+        "g2vlm bench --gpu --max_minutes 9 --markdown",
     )
 
-    preset: Preset = Preset.FEW_LAYER_2B
-    """Size of the network."""
-    views: str = "1,2,4,8"
-    """Numbers of photos to reconstruct."""
+    preset: Preset | None = None
+    """Size of the network; few-layer-2b by default, with --gpu 2b."""
+    views: str | None = None
+    """Numbers of photos to reconstruct; 1,2,4,8 by default, with --gpu up to 200."""
     memory_views: str = "4,8,16,32"
     """Numbers of photos between which the growth of peak memory is fitted."""
     question_views: str = "8"
     """Numbers of photos to ask about."""
+    gpu: bool = False
+    """Measure what a table about a CUDA GPU needs, slice by slice; the same command continues. With --device
+    cpu --preset tiny it goes through its steps without one."""
+    folder: Path = Path("outputs/bench-gpu")
+    """With --gpu: where slices are kept, and the random checkpoint (19 GB)."""
+    slices: str = ""
+    """With --gpu: slices to measure, such as equality, load, views-8, decode-compiled. All by default."""
+    max_minutes: float | None = None
+    """With --gpu: begin no further slice after this; each takes less than ten minutes."""
     only: str = ""
-    """Parts to measure: limits, load, reconstruct, questions, decode, baselines, paths, memory,
+    """Parts to measure: limits, equality, load, reconstruct, questions, decode, baselines, paths, memory,
     agreement, selection, stitching. All by default."""
     trained: str = BUNDLED_NAME
     """Checkpoint whose next tokens are compared between full and smaller language sides (agreement)."""
@@ -131,10 +147,14 @@ def plan_of(options: Options) -> Plan:
     Raises:
         InputError: a number or the name of a part cannot be read.
     """
+    from g2vlm.bench.gpu.slices import VIEWS_ON_A_GPU
+
     return Plan(
-        preset=options.preset,
+        preset=options.preset or (Preset.FULL_2B if options.gpu else Preset.FEW_LAYER_2B),
         sections=_sections(options.only),
-        views=_counts("--views", options.views),
+        views=(VIEWS_ON_A_GPU if options.gpu else Plan.views)
+        if options.views is None
+        else _counts("--views", options.views),
         memory_views=_counts("--memory_views", options.memory_views),
         question_views=_counts("--question_views", options.question_views),
         trained=options.trained,
@@ -156,6 +176,11 @@ def _measure(options: Options) -> Report:
         if options.threads < 1:
             raise InputError(f"Expected --threads of 1 or more, got {options.threads}.")
         torch.set_num_threads(options.threads)
+    if options.gpu:
+        from g2vlm.bench.gpu.series import Series, measure_series
+
+        names = tuple(options.slices.replace(",", " ").split())
+        return measure_series(Series(plan, options.folder, names, options.max_minutes), say)
     return measure(plan, say)
 
 
