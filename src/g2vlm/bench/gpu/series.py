@@ -11,7 +11,7 @@ import torch
 
 from g2vlm.bench.gpu.slices import Slice, slices_for
 from g2vlm.bench.machine import Machine, commit, describe_machine, versions
-from g2vlm.bench.results import Report, read_report
+from g2vlm.bench.results import Measurement, Report, read_report
 from g2vlm.bench.session import Plan, Session, open_session
 from g2vlm.errors import DeviceError, G2VLMError, InputError
 from g2vlm.model.precision import choose_placement
@@ -108,7 +108,8 @@ def _measured(
             session.say(f"{len(slices) - number} slices are left: the same command continues")
             return
         session.say(f"slice {one.name}")
-        date, reason, figures = _now(), "", ()
+        date, reason = _now(), ""
+        figures: tuple[Measurement, ...] = ()
         try:
             figures = tuple(one.measure(session))
         except (G2VLMError, torch.OutOfMemoryError, MemoryError) as error:
