@@ -80,6 +80,8 @@ def test_stages_change_their_groups_only(training_checkpoint, tmp_path, stage):
 def test_exported_model_reconstructs_and_answers(training_checkpoint, tmp_path):
     recipe = small_recipe(training_checkpoint, optimisation=Optimisation(1, 1e-3))
     small_trainer(recipe, tmp_path).run()
+    told = json.loads((tmp_path / MODEL_FOLDER / "TRAINING.json").read_text())
+    assert told["data"] == json.loads((tmp_path / "run.json").read_text())["data"]
     model = g2vlm.load(tmp_path / MODEL_FOLDER, device="cpu")
     photos = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
     assert len(model.reconstruct(photos).views) == 2

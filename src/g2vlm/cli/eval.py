@@ -1,41 +1,35 @@
 """`g2vlm eval`: measure a checkpoint on a benchmark, or put results side by side."""
 
 import dataclasses
-import hashlib
-import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
+import torch
 import tyro
 
-from g2vlm import __version__
 from g2vlm.cli.terminal import leave_to_download, reserved_stdout, say, write_json
 from g2vlm.data.questions.phrasing.rephrasing import Phrasing
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
 from g2vlm.evaluation.asking import Sight
+from g2vlm.evaluation.plots import write_plots
 from g2vlm.evaluation.predictors.baselines import chosen_baselines, usual_baselines
 from g2vlm.evaluation.predictors.interface import Reconstructor
-from g2vlm.evaluation.records import Journal, SceneRecord, read_records
+from g2vlm.evaluation.records import SceneRecord, read_records
 from g2vlm.evaluation.registry import BENCHMARKS, Request, build_benchmark, find_entry
 from g2vlm.evaluation.report import format_report, format_result
-from g2vlm.evaluation.results import (
-    CheckpointIdentity,
-    EvaluationResult,
-    Figure,
-    fingerprint,
-    read_result,
-    write_result,
-)
+from g2vlm.evaluation.results import CheckpointIdentity, Figure, fingerprint, read_result
 from g2vlm.evaluation.runner import RunOptions
-from g2vlm.evaluation.runner import run as run_benchmark
-from g2vlm.evaluation.summary import comparisons, differences, geometry_figures, question_figures
+from g2vlm.evaluation.seen import read_training_record, refuse_seen, seen_scenes
+from g2vlm.evaluation.session import RESULTS, Outcome, SessionOptions, Subject, evaluate
+from g2vlm.evaluation.shares import Share
+from g2vlm.evaluation.summary import differences
 from g2vlm.model.config import ViewAttention
 from g2vlm.scene.writing import check_file, check_folder
 
@@ -43,7 +37,6 @@ if TYPE_CHECKING:
     from g2vlm.evaluation.trials import Benchmark
     from g2vlm.pipeline import Model
 
-RESULTS = Path("outputs/eval")
 SECONDS_BETWEEN_LINES = 10.0
 EnumT = TypeVar("EnumT", bound=Enum)
 
@@ -79,11 +72,17 @@ class Options:
             "device",
             "dtype",
             "max_new_tokens",
+            "predictor",
+            "allow_seen",
         ),
         "output": (
             "save_path",
             "json",
             "report",
+            "plots",
+            "keep_predictions",
+            "rescore",
+            "shard",
         ),
         "synthetic benchmark": (
             "first_seed",
@@ -161,6 +160,21 @@ class Options:
     everything the figures depend on."""
     json: bool = False
     """Print the result as one JSON object to stdout instead of tables."""
+    predictor: Annotated[str | None, tyro.conf.arg(metavar="WHAT")] = None
+    """Measure another method by the same code: saved:FOLDER (predictions in files), transformers:NAME
+    (questions), http://HOST/v1#MODEL (questions to an OpenAI-compatible server), vggt, vggt_omega:WEIGHTS,
+    pi3, mapanything or depth_anything_3 (if their packages are installed), or nothing, sift, colmap."""
+    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
+    """Measure only the I-th of N shares of the scenes, from 0/N; who ends last writes the result. torchrun
+    sets it by itself."""
+    keep_predictions: bool = False
+    """Write what the model says about geometry beside the result, for --rescore."""
+    rescore: bool = False
+    """Judge the answers (and kept predictions) of an earlier run again, without asking the model."""
+    allow_seen: bool = False
+    """Measure also on scenes that the checkpoint's record says it was trained on, and mark the result."""
+    plots: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Draw the figures into PNG files of this folder (needs the extra bench)."""
     report: tuple[Path, ...] = ()
     """Measure nothing: print stored results, one in full or several side by side."""
 
@@ -197,6 +211,11 @@ class Options:
             say("COLMAP is not compared with: pip install 'g2vlm[colmap]'")
         return chosen_baselines(usual)
 
+    def session_options(self) -> SessionOptions:
+        """Where results lie, and which share is measured."""
+        share = Share.of_launcher() if self.shard is None else Share.parse(self.shard)
+        return SessionOptions(self.save_path, share, self.keep_predictions, self.rescore)
+
     def request(self, width: int, patch: int) -> Request:
         """What is asked of the benchmark."""
         names = {field.name for field in dataclasses.fields(Request)} - {"width", "patch"}
@@ -212,12 +231,18 @@ def run(options: Options) -> int:
         if options.benchmark == "list":
             out.write(_listing())
             return 0
-        result, target = _evaluate(options)
-        out.kept(target)
+        outcome = _evaluate(options)
+        if outcome.result is None:
+            say(f"{outcome.remaining} scenes are left to other processes: the last one writes the result")
+            return 0
+        say(f"result: {outcome.target}")
+        out.kept(outcome.target)
+        if options.plots is not None:
+            say(f"plots: {', '.join(map(str, write_plots(outcome.result, options.plots)))}")
         if options.json:
-            write_json(out, result.to_json())
+            write_json(out, outcome.result.to_json())
         else:
-            out.write(format_result(result))
+            out.write(format_result(outcome.result))
     return 0
 
 
@@ -241,40 +266,32 @@ def _listing() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _evaluate(options: Options) -> tuple[EvaluationResult, Path]:
+def _evaluate(options: Options) -> Outcome:
     if options.benchmark is None:
         raise InputError(f"Expected a benchmark ({', '.join(BENCHMARKS)}) or --report FILES, got neither.")
-    doing = options.run_options()
-    build_benchmark(options.benchmark, options.request(14, 14))  # mistakes come out before anything is loaded
+    doing, session = options.run_options(), options.session_options()
+    # Mistakes come out before anything is loaded.
+    first = build_benchmark(options.benchmark, options.request(14, 14))
     _check_target(options)
-    name, model = _load(options)
-    benchmark = build_benchmark(
-        options.benchmark,
-        options.request(model.config.image_width, model.config.geometric_encoder.patch_size),
-    )
-    settings = _settings(benchmark, model, doing)
-    identity = CheckpointIdentity(name, fingerprint(model.folder))
-    target = _target(options, benchmark, settings, identity)
-    journal = Journal(
-        target.with_suffix(".jsonl"),
-        {"task": benchmark.task, "checkpoint": identity.fingerprint, **settings},
-    )
-    records = _measure(benchmark, model, journal, doing)
-    result = EvaluationResult(
-        task=benchmark.task,
-        checkpoint=identity,
-        package_version=__version__,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        settings=settings,
-        num_scenes=len(records),
-        failures=tuple((record.scene, record.failure) for record in records if record.failure),
-        figures=(*geometry_figures(records), *question_figures(records)),
-        comparisons=tuple(comparisons(records, name)),
-        seconds=round(sum(sum(record.seconds.values()) for record in records), 1),
-    )
-    write_result(result, target)
-    say(f"result: {target}")
-    return result, target
+    benchmark = first
+    if options.predictor is None:
+        subject, benchmark = _own(options, doing)
+    else:
+        subject, doing = _other(options, doing)
+    entry = find_entry(options.benchmark)
+    try:
+        return evaluate(
+            benchmark,
+            subject,
+            doing,
+            session,
+            entry.published,
+            _Progress(),
+            lambda count, path: say(f"{count} scenes are done already: {path}"),
+        )
+    except KeyboardInterrupt:
+        say("\nfinished scenes are kept: the same command goes on from there")
+        raise
 
 
 def _check_target(options: Options) -> None:
@@ -287,17 +304,68 @@ def _check_target(options: Options) -> None:
     check_file(options.save_path.with_suffix(".jsonl"))
 
 
+def _own(options: Options, doing: RunOptions) -> "tuple[Subject, Benchmark]":
+    """A checkpoint, and the benchmark at its width."""
+    name, model = _load(options)
+    patch = model.config.geometric_encoder.patch_size
+    assert options.benchmark is not None
+    benchmark = build_benchmark(options.benchmark, options.request(model.config.image_width, patch))
+    settings = {
+        **_settings(doing),
+        "image_width": model.config.image_width,
+        "view_attention": model.view_attention.value,
+        "dtype": model.placement.precision.value,
+    }
+    identity = CheckpointIdentity(name, fingerprint(model.folder))
+    return Subject(identity, model, settings, _seen(options, benchmark, model.folder)), benchmark
+
+
+def _seen(options: Options, benchmark: "Benchmark", folder: Path) -> tuple[str, ...]:
+    """Scenes that the checkpoint was trained on; refused unless they are allowed."""
+    scenes = benchmark.scenes()
+    seen = seen_scenes(read_training_record(folder), scenes, getattr(benchmark, "path", None))
+    if options.allow_seen:
+        if seen:
+            say(f"ATTENTION: the checkpoint was trained on {len(seen)} of these {len(scenes)} scenes")
+        return tuple(seen)
+    refuse_seen(seen, len(scenes))
+    return ()
+
+
+def _other(options: Options, doing: RunOptions) -> tuple[Subject, RunOptions]:
+    """Somebody else's method, and the part of what was asked that it can do."""
+    from g2vlm.evaluation.predictors.choosing import Choice, choose_predictor
+    from g2vlm.evaluation.predictors.interface import Answerer, Reconstructor
+
+    assert options.predictor is not None
+    device = "cpu" if options.device == "auto" else options.device
+    chosen = choose_predictor(options.predictor, Choice(options.max_new_tokens, device, options.dtype))
+    able = (isinstance(chosen.predictor, Reconstructor), isinstance(chosen.predictor, Answerer))
+    sights = (Sight.FULL,) if options.sights == Options.sights else doing.sights
+    doing = dataclasses.replace(
+        doing, geometry=doing.geometry and able[0], sights=sights if doing.sights and able[1] else ()
+    )
+    if not doing.geometry and not doing.sights:
+        raise InputError(f"{options.predictor} cannot do --what {options.what}: leave that out.")
+    say(f"predictor: {chosen.identity.name}")
+    return Subject(chosen.identity, chosen.predictor, _settings(doing)), doing
+
+
 def _load(options: Options) -> "tuple[str, Model]":
     import g2vlm
     from g2vlm.checkpoints.hub import choose_checkpoint
     from g2vlm.model.precision import choose_placement
 
-    placement = choose_placement(options.device, options.dtype)
+    # Processes that torchrun starts on one machine share out its devices.
+    device = options.device
+    if device == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    placement = choose_placement(device, options.dtype)
     choice = choose_checkpoint(options.ckpt, may_download=leave_to_download(options.download))
     say(f"checkpoint: {choice}")
     say(f"device: {placement.device}, {placement.precision.value}")
     model = g2vlm.load(
-        choice.folder, device=options.device, dtype=options.dtype, view_attention=options.view_attention
+        choice.folder, device=device, dtype=options.dtype, view_attention=options.view_attention
     )
     if options.width is not None:
         model.network.config = dataclasses.replace(model.network.config, image_width=options.width)
@@ -305,40 +373,13 @@ def _load(options: Options) -> "tuple[str, Model]":
     return Path(choice.name).name if Path(choice.name).exists() else choice.name, model
 
 
-def _settings(benchmark: "Benchmark", model: "Model", doing: RunOptions) -> dict[str, Any]:
-    settings = {
-        **benchmark.settings,
+def _settings(doing: RunOptions) -> dict[str, Any]:
+    return {
         "geometry": doing.geometry,
         **({"baselines": list(doing.baselines)} if doing.baselines else {}),
         "sights": [sight.value for sight in doing.sights],
         "max_new_tokens": doing.max_new_tokens,
-        "image_width": model.config.image_width,
-        "view_attention": model.view_attention.value,
-        "dtype": model.placement.precision.value,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    return plain
-
-
-def _target(
-    options: Options, benchmark: "Benchmark", settings: dict[str, Any], identity: CheckpointIdentity
-) -> Path:
-    if options.save_path is not None:
-        return options.save_path
-    text = json.dumps([benchmark.task, identity.fingerprint, settings], sort_keys=True)
-    return RESULTS / f"{benchmark.task}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-
-
-def _measure(
-    benchmark: "Benchmark", model: "Model", journal: Journal, doing: RunOptions
-) -> tuple[SceneRecord, ...]:
-    if journal.records:
-        say(f"{len(journal.records)} scenes are done already: {journal.path}")
-    try:
-        return run_benchmark(benchmark, model, journal, doing, _Progress())
-    except KeyboardInterrupt:
-        say(f"\n{len(journal.records)} scenes are done: the same command goes on from there")
-        raise
 
 
 class _Progress:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from g2vlm.evaluation.posed_frames import DepthLimits, PosedFrame, read_depth
+from g2vlm.data.prepare.layout import ListedFrame
+from g2vlm.evaluation.posed_frames import DepthLimits, read_depth
 
 _GRID = (18, 24)
 """Rows and columns of the pixels of a frame that stand for it."""
@@ -32,7 +33,7 @@ class GroupOptions:
 
 
 def choose_groups(
-    frames: Sequence[PosedFrame], options: GroupOptions, limits: DepthLimits
+    frames: Sequence[ListedFrame], options: GroupOptions, limits: DepthLimits
 ) -> tuple[tuple[int, ...], ...]:
     """Groups of overlapping frames, the same for the same seed.
 
@@ -70,21 +71,21 @@ def choose_groups(
     return tuple(dict.fromkeys(groups))
 
 
-def _median_step(frames: Sequence[PosedFrame]) -> float:
+def _median_step(frames: Sequence[ListedFrame]) -> float:
     centres = np.stack([frame.T_world_camera[:3, 3] for frame in frames])
     steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
     steps = steps[steps > 0]
     return float(np.median(steps)) if len(steps) else 1.0
 
 
-def _size(frame: PosedFrame) -> tuple[int, int]:
+def _size(frame: ListedFrame) -> tuple[int, int]:
     """Width and height that `K` belongs to; twice the principal point where nobody says."""
     if frame.K_size is not None:
         return frame.K_size
     return round(2 * frame.K[0, 2] + 1), round(2 * frame.K[1, 2] + 1)
 
 
-def _surface(frame: PosedFrame, limits: DepthLimits, step: float) -> Float[np.ndarray, "points 3"]:
+def _surface(frame: ListedFrame, limits: DepthLimits, step: float) -> Float[np.ndarray, "points 3"]:
     """World points that a frame sees, on a coarse grid of its pixels."""
     width, height = _size(frame)
     v, u = np.meshgrid(
@@ -102,7 +103,7 @@ def _surface(frame: PosedFrame, limits: DepthLimits, step: float) -> Float[np.nd
     return camera @ frame.T_world_camera[:3, :3].T + frame.T_world_camera[:3, 3]
 
 
-def _projected(points: np.ndarray, frame: PosedFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _projected(points: np.ndarray, frame: ListedFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Relative columns and rows (0 to 1 inside) and depths of world points in a frame."""
     R, t = frame.T_world_camera[:3, :3], frame.T_world_camera[:3, 3]
     camera = (points - t) @ R
@@ -112,14 +113,14 @@ def _projected(points: np.ndarray, frame: PosedFrame) -> tuple[np.ndarray, np.nd
     return (pixels[:, 0] + 0.5) / width, (pixels[:, 1] + 0.5) / height, camera[:, 2]
 
 
-def _visible_share(points: np.ndarray, frame: PosedFrame) -> float:
+def _visible_share(points: np.ndarray, frame: ListedFrame) -> float:
     if len(points) == 0:
         return 0.0
     u, v, z = _projected(points, frame)
     return float(np.mean((z > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)))
 
 
-def _agreed_share(points: np.ndarray, frame: PosedFrame, limits: DepthLimits) -> float:
+def _agreed_share(points: np.ndarray, frame: ListedFrame, limits: DepthLimits) -> float:
     """Share of the points that a frame sees, not hidden behind something nearer."""
     if frame.depth is None or len(points) == 0:
         return _visible_share(points, frame)

@@ -1,17 +1,24 @@
 """Pictures with known cameras and, mostly, depth: what `eval frames` and the geometry benchmarks score on."""
 
 import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image, UnidentifiedImageError
 
+from g2vlm.data.posed_frame import resized_intrinsics
+from g2vlm.data.prepare.layout import Drops, Layout, ListedFrame
+from g2vlm.data.prepare.own.frames_json import NAME as FRAMES_JSON
+from g2vlm.data.prepare.own.frames_json import groups_of
+from g2vlm.data.prepare.registry import layout_of_own
+from g2vlm.data.shards.reading import PreparedData
+from g2vlm.data.shards.writing import ABOUT_NAME
 from g2vlm.errors import InputError
 from g2vlm.evaluation.geometry import SceneTruth
 from g2vlm.evaluation.trials import Trial
@@ -20,63 +27,9 @@ from g2vlm.inputs.photos import load_photos
 NEAREST_M, FARTHEST_M = 0.1, 20.0
 """Depths outside count as unknown in `eval frames`, unless told otherwise."""
 LAYOUT = (
-    "a folder with frames.json (or that file): `frames` names an image, a depth file (counts of "
-    "`depth_unit_m` metres in PNG or NPY), K and T_world_camera (OpenCV axes) for each frame; `groups` may "
-    "list frames that overlap; or a folder of such folders"
+    "frames.json, transforms.json, frames.csv, a TUM sequence or a COLMAP model (the file or its folder), a "
+    "folder of such folders, or a folder that `g2vlm data prepare` wrote"
 )
-
-
-@runtime_checkable
-class PosedFrame(Protocol):
-    """One picture of a scene, with its camera; nothing large is read before it is wanted."""
-
-    @property
-    def frame(self) -> str:
-        """Name inside the scene."""
-        ...
-
-    @property
-    def image(self) -> "Path | Callable[[], bytes]":
-        """The picture's file, or what makes its encoded bytes."""
-        ...
-
-    @property
-    def K(self) -> Float[np.ndarray, "3 3"]:  # noqa: N802  K is the name in the field
-        """Intrinsics in pixels of `K_size`, integer pixel centres."""
-        ...
-
-    @property
-    def K_size(self) -> tuple[int, int] | None:  # noqa: N802
-        """Width and height that `K` belongs to; the picture's own if None."""
-        ...
-
-    @property
-    def T_world_camera(self) -> Float[np.ndarray, "4 4"]:  # noqa: N802
-        """Camera-to-world, OpenCV axes."""
-        ...
-
-    @property
-    def depth(self) -> Callable[[], np.ndarray] | None:
-        """Reads the z-depth in the unit of the poses; anything not positive is unknown."""
-        ...
-
-    @property
-    def valid(self) -> Callable[[], np.ndarray] | None:
-        """Reads which pixels of the depth can be trusted."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class StoredFrame:
-    """A frame of `frames.json`."""
-
-    frame: str
-    image: Path
-    K: Float[np.ndarray, "3 3"]
-    T_world_camera: Float[np.ndarray, "4 4"]
-    depth: Callable[[], np.ndarray] | None
-    K_size: tuple[int, int] | None = None
-    valid: Callable[[], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +37,7 @@ class FrameSet:
     """Frames of one scene."""
 
     name: str
-    frames: Sequence[PosedFrame]
+    frames: Sequence[ListedFrame]
     groups: tuple[tuple[int, ...], ...] = ()
     """Frames that overlap, where the set says so itself."""
 
@@ -95,50 +48,84 @@ def find_frame_sets(place: Path) -> list[FrameSet]:
     Raises:
         InputError: there is none, or one cannot be read.
     """
-    if place.suffix == ".json":
-        return [read_frame_set(place)]
-    found = [place / "frames.json", *sorted(place.glob("*/frames.json"))]
-    sets = [read_frame_set(path) for path in found if path.is_file()]
+    if (place / ABOUT_NAME).is_file():
+        return _prepared(place)
+    try:
+        return _own(*layout_of_own(place))
+    except InputError:
+        if not place.is_dir() or _is_own(place):
+            raise
+    sets = [
+        one for folder in sorted(place.iterdir()) if _is_own(folder) for one in _own(*layout_of_own(folder))
+    ]
     if not sets:
         raise InputError(f"Expected {LAYOUT}; found none in {place}.")
     return sets
 
 
-def read_frame_set(path: Path) -> FrameSet:
-    """The frames of one `frames.json`.
-
-    Raises:
-        InputError: the file cannot be read, or a frame lacks something.
-    """
+def _is_own(folder: Path) -> bool:
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        frames = [_stored(path.parent, name, entry) for name, entry in listed["frames"].items()]
+        layout_of_own(folder)
+    except InputError:
+        return False
+    return True
+
+
+def _own(layout: Layout, root: Path) -> list[FrameSet]:
+    """Sets in one of the layouts that people write themselves."""
+    sets = []
+    for scene in layout.scenes(root):
+        drops, folder = Drops(), root / scene
+        frames = list(layout.frames(root, scene, drops))
+        if not frames:
+            told = "; ".join(f"{reason} ({known[0]})" for reason, known in drops.examples.items())
+            raise InputError(
+                f"Expected frames in {folder}, found none that can be read: {told or 'it is empty'}."
+            )
+        groups = groups_of(folder) if (folder / FRAMES_JSON).is_file() else []
         index = {frame.frame: k for k, frame in enumerate(frames)}
-        groups = tuple(tuple(index[name] for name in group) for group in listed.get("groups", ()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"Expected {LAYOUT}; {path}: {error!r}.") from error
-    return FrameSet(path.absolute().parent.name, frames, groups)
+        lost = sorted({name for group in groups for name in group if name not in index})
+        if lost:
+            raise InputError(
+                f"Expected all frames of the groups in {folder}, but {lost[0]!r} cannot be read."
+            )
+        chosen = tuple(tuple(index[name] for name in group) for group in groups)
+        sets.append(FrameSet(folder.resolve().name, frames, chosen))
+    return sets
 
 
-def _stored(folder: Path, name: str, entry: dict[str, Any]) -> StoredFrame:
-    K, pose = np.asarray(entry["K"], dtype=np.float64), np.asarray(entry["T_world_camera"], dtype=np.float64)
-    if K.shape != (3, 3) or pose.shape != (4, 4) or not (np.isfinite(K).all() and np.isfinite(pose).all()):
-        raise ValueError(f"frame {name}: K (3x3) and T_world_camera (4x4) of finite numbers expected")
-    depth = entry.get("depth")
-    reader = None if depth is None else _depth_reader(folder / depth, float(entry.get("depth_unit_m", 1.0)))
-    return StoredFrame(name, folder / entry["image"], K, pose, reader)
+def _prepared(place: Path) -> list[FrameSet]:
+    """Scenes of shards; frames are read when they are wanted."""
+    data = PreparedData(place)
+    rows = data.frames.select(["frame", "K", "T_world_camera", "width", "height", "members"]).to_pylist()
+    sets = []
+    for scene in data.scenes:
+        numbers = range(scene.first, scene.first + scene.count)
+        sets.append(FrameSet(scene.name, [_listed(data, number, rows[number]) for number in numbers]))
+    return sets
 
 
-def _depth_reader(path: Path, unit_m: float) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False).astype(np.float64) * unit_m
-        with Image.open(path) as image:
-            counts = np.asarray(image).astype(np.float64)
-        counts[counts >= np.iinfo(np.uint16).max] = 0
-        return counts * unit_m
+def _listed(data: PreparedData, number: int, row: dict[str, Any]) -> ListedFrame:
+    return ListedFrame(
+        frame=row["frame"],
+        image=partial(_rgb, data, number),
+        K=np.array(row["K"], dtype=np.float64).reshape(3, 3),
+        T_world_camera=np.array(row["T_world_camera"], dtype=np.float64).reshape(4, 4),
+        K_size=(row["width"], row["height"]),
+        depth=partial(_depth, data, number) if any("depth" in name for name in row["members"]) else None,
+    )
 
-    return read
+
+def _rgb(data: PreparedData, number: int) -> bytes:
+    return data[number].rgb
+
+
+def _depth(data: PreparedData, number: int) -> np.ndarray:
+    """z-depth with 0 where it is not known, or not trusted."""
+    frame = data[number]
+    if frame.depth_m is None or frame.known is None:
+        raise ValueError("no depth was measured")
+    return np.where(frame.known, frame.depth_m, 0)
 
 
 @dataclass(frozen=True)
@@ -149,7 +136,7 @@ class DepthLimits:
     farthest: float = FARTHEST_M
 
 
-def read_photo(frame: PosedFrame) -> Image.Image:
+def read_photo(frame: ListedFrame) -> Image.Image:
     """The picture, upright.
 
     Raises:
@@ -162,7 +149,7 @@ def read_photo(frame: PosedFrame) -> Image.Image:
 
 
 def read_depth(
-    frame: PosedFrame, limits: DepthLimits
+    frame: ListedFrame, limits: DepthLimits
 ) -> tuple[Float[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
     """z-depth of a frame and which pixels of it are known.
 
@@ -180,17 +167,13 @@ def read_depth(
     return np.where(known, depth, 0.0), known if trusted is None else known & trusted
 
 
-def intrinsics_at(frame: PosedFrame, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+def intrinsics_at(frame: ListedFrame, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
     """Intrinsics of a frame in pixels of an image of another size, by the half-pixel rule."""
-    if frame.K_size is None or frame.K_size == size:
-        return frame.K
-    sx, sy = size[0] / frame.K_size[0], size[1] / frame.K_size[1]
-    affine = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
-    return affine @ frame.K
+    return frame.K if frame.K_size is None else resized_intrinsics(frame.K, frame.K_size, size)
 
 
 def trial_of(
-    frames: Sequence[PosedFrame], limits: DepthLimits, *, part: str = "", depth: bool = True
+    frames: Sequence[ListedFrame], limits: DepthLimits, *, part: str = "", depth: bool = True
 ) -> Trial:
     """Photos of some frames with the truth about them, at the size of the photos.
 

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from g2vlm.errors import InputError, OutputError
 from g2vlm.evaluation.scores import GeometryScores
+from g2vlm.scene.writing import atomic_path
 
 JOURNAL_VERSION = 1
 
@@ -36,6 +38,8 @@ class AnswerRecord:
     """Mean relative accuracy of a number; None for choices."""
     is_missing: bool = False
     """The question is about something that is not there, or that no word of the model names."""
+    score: float | None = None
+    """What the benchmark's own rules give for the answer, 0 to 1; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -109,18 +113,32 @@ class Journal:
         """Read finished scenes; returns the number of bytes that hold complete lines."""
         header, records, kept = _parse(self.path)
         if header is not None:
-            self._check(header)
+            _check(self.path, header, self.identity)
         self.records = {record.scene: record for record in records}
         return kept
 
-    def _check(self, header: dict[str, Any]) -> None:
-        if header["journal_version"] != JOURNAL_VERSION or header["run"] != self.identity:
-            mine, other = self.identity, header["run"]
-            names = [key for key in {**mine, **other} if mine.get(key) != other.get(key)]
-            raise InputError(
-                f"Expected {self.path} to belong to this run, but it was begun with other settings "
-                f"({', '.join(names) or 'another version'}): remove it, or name another file."
-            )
+    @staticmethod
+    def read_same(path: Path, identity: dict[str, Any]) -> list[SceneRecord]:
+        """Finished scenes of another journal of the same run; the file is left as it is.
+
+        Raises:
+            InputError: it belongs to another run, or is no journal.
+        """
+        header, records, _ = _parse(path)
+        if header is not None:
+            _check(path, header, identity)
+        return records
+
+    def replace_all(self, records: Sequence[SceneRecord]) -> None:
+        """Put other records in the place of all, completely or not at all.
+
+        Raises:
+            OutputError: the disk fails.
+        """
+        with atomic_path(self.path) as temporary:
+            lines = [_line({"journal_version": JOURNAL_VERSION, "run": self.identity})]
+            temporary.write_bytes(b"".join([*lines, *(_line(record.to_json()) for record in records)]))
+        self.records = {record.scene: record for record in records}
 
     def add(self, record: SceneRecord) -> None:
         """Write a finished scene, on the disk when this returns.
@@ -136,6 +154,16 @@ class Journal:
         except OSError as error:
             raise OutputError(f"Expected to write {self.path}, got {error.strerror or error}.") from error
         self.records[record.scene] = record
+
+
+def _check(path: Path, header: dict[str, Any], identity: dict[str, Any]) -> None:
+    if header["journal_version"] != JOURNAL_VERSION or header["run"] != identity:
+        other = header["run"]
+        names = [key for key in {**identity, **other} if identity.get(key) != other.get(key)]
+        raise InputError(
+            f"Expected {path} to belong to this run, but it was begun with other settings "
+            f"({', '.join(names) or 'another version'}): remove it, or name another file."
+        )
 
 
 def read_records(path: Path) -> tuple[SceneRecord, ...]:

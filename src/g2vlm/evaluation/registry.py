@@ -18,6 +18,7 @@ from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
 from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark
 from g2vlm.evaluation.grouping import GroupOptions
 from g2vlm.evaluation.predictors.baselines import BASELINES
+from g2vlm.evaluation.published import Published
 from g2vlm.evaluation.trials import Benchmark
 
 
@@ -62,6 +63,8 @@ class Entry:
     """What `data_path` must hold; empty where no data is needed."""
     baselines: tuple[str, ...] = ()
     """Simpler methods that are measured beside the model unless told otherwise."""
+    published: tuple[Published, ...] = ()
+    """What others report on it."""
 
 
 def _synthetic(request: Request) -> Benchmark:

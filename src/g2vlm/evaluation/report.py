@@ -28,7 +28,8 @@ def format_report(results: Sequence[EvaluationResult], gains: Sequence[Figure] =
 def format_result(result: EvaluationResult) -> str:
     """All tables of one result."""
     geometry = format_comparisons(result) if result.comparisons else _geometry(result)
-    parts = [_heading(result), geometry, _questions(result), _families(result), _gains(result)]
+    parts = [_heading(result), geometry, _scores(result), _questions(result), _families(result)]
+    parts += [_gains(result), _published(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -126,13 +127,20 @@ def _unit(figure: Figure, percent: bool) -> str:
 
 
 def _heading(result: EvaluationResult) -> str:
+    seen = result.settings.get("seen_in_training", [])
+    warning = (
+        f"\nATTENTION: trained on {len(seen)} of these scenes, by the checkpoint's own record" if seen else ""
+    )
     failed = f"; geometry failed on {len(result.failures)}" if result.failures else ""
-    return "\n".join(
-        [
-            f"{result.task}: {result.checkpoint.name} ({result.checkpoint.fingerprint})",
-            f"{_conditions(result)}{failed}; g2vlm {result.package_version}, {result.date[:10]}, "
-            f"{result.seconds:.0f} s",
-        ]
+    return (
+        "\n".join(
+            [
+                f"{result.task}: {result.checkpoint.name} ({result.checkpoint.fingerprint})",
+                f"{_conditions(result)}{failed}; g2vlm {result.package_version}, {result.date[:10]}, "
+                f"{result.seconds:.0f} s",
+            ]
+        )
+        + warning
     )
 
 
@@ -165,6 +173,39 @@ def _questions(result: EvaluationResult) -> str:
             label = first.label.rsplit(" (", 1)[0]
             rows.append([label, *map(_cell, figures), f"{first.num_items:,}"])
     return _table(["questions", *names, "over"], rows) if rows else ""
+
+
+def _scores(result: EvaluationResult) -> str:
+    """The figures that the benchmark itself publishes."""
+    found = [figure for figure in result.figures if figure.key.startswith("score/")]
+    names = list(dict.fromkeys(figure.key.split("/")[2] for figure in found))
+    rows = []
+    for key in dict.fromkeys(figure.key.split("/")[1] for figure in found):
+        figures = [result.figure(f"score/{key}/{name}") for name in names]
+        first = next(figure for figure in figures if figure is not None)
+        rows.append([first.label.rsplit(" (", 1)[0], *map(_cell, figures), f"{first.num_items:,}"])
+    return _table(["as published", *names, "over"], rows) if rows else ""
+
+
+def _published(result: EvaluationResult) -> str:
+    """What others report, beside ours; the sources below the table."""
+    methods = list(dict.fromkeys(one.method for one in result.published))
+    values = {(one.method, one.key): one.value for one in result.published}
+    rows = []
+    for key in dict.fromkeys(one.key for one in result.published):
+        ours = result.figure(key)
+        if ours is None:
+            continue
+        percent = _is_percent(ours)
+        others = [values.get((method, key)) for method in methods]
+        cells = ["" if value is None else _number(value, percent) for value in others]
+        rows.append([_spoken_label(ours), _number(ours.value, percent), *cells])
+    if not rows:
+        return ""
+    sources = dict.fromkeys(one.source for one in result.published)
+    told = "\n".join(f"- {source}" for source in sources)
+    drawn = _table(["published", result.checkpoint.name, *methods], rows)
+    return f"{drawn}\n\nPublished figures are from\n{told}"
 
 
 def _families(result: EvaluationResult) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from g2vlm.checkpoints.files import WEIGHTS
 from g2vlm.errors import CheckpointError, InputError
+from g2vlm.evaluation.published import Published
 from g2vlm.scene.writing import atomic_path
 
 SCHEMA_VERSION = 1
@@ -43,6 +44,8 @@ class Figure:
     num_items: int
     """Images, pairs of views or questions that were averaged."""
     num_scenes: int
+    standard_error: float | None = None
+    """Of the value, clustered by scene (bootstrap); None in results of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class EvaluationResult:
     """Spent on measuring, over all parts of a resumed run."""
     comparisons: tuple[Comparison, ...] = ()
     """The model beside simpler methods on the same scenes, part by part."""
+    published: tuple[Published, ...] = ()
+    """What others report on the same benchmark."""
 
     def figure(self, key: str) -> Figure | None:
         """Look a figure up."""
@@ -123,6 +128,7 @@ class EvaluationResult:
                 Comparison(one["part"], one["method"], _figures(one["figures"]))
                 for one in stored.get("comparisons", ())
             )
+            values["published"] = tuple(Published(**one) for one in stored.get("published", ()))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"The evaluation result cannot be read ({error!r}): evaluate again.") from error

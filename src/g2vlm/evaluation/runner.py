@@ -1,7 +1,8 @@
 """Runs a benchmark scene by scene, writing each down as it is finished."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,8 +11,9 @@ from PIL import Image
 from g2vlm.errors import InputError
 from g2vlm.evaluation.asking import BLIND, Examiner, Sight, grey
 from g2vlm.evaluation.geometry import GeometryOptions, SceneTruth, compare
-from g2vlm.evaluation.predictors.interface import Answerer, Reconstructor, Views
+from g2vlm.evaluation.predictors.interface import Answerer, Questions, Reconstructor, Views
 from g2vlm.evaluation.predictors.own import OwnModel
+from g2vlm.evaluation.predictors.saved import write_prediction
 from g2vlm.evaluation.records import AnswerRecord, Journal, SceneRecord
 from g2vlm.evaluation.scores import GeometryScores
 from g2vlm.evaluation.trials import Benchmark, ItemGroup, Trial
@@ -36,6 +38,8 @@ class RunOptions:
     """Limit on the passes of an answer; the longest reasoning of the synthetic world takes about 120."""
     baselines: Mapping[str, Reconstructor] = field(default_factory=dict)
     """Simpler methods that are measured on the same photos, by their names."""
+    keep: Path | None = None
+    """Folder that what the method says about geometry is written to, to be measured again later."""
 
 
 def run(
@@ -44,6 +48,7 @@ def run(
     journal: Journal,
     options: RunOptions,
     on_progress: Progress | None = None,
+    scenes: Sequence[str] | None = None,
 ) -> tuple[SceneRecord, ...]:
     """Measure all scenes that the journal does not hold yet.
 
@@ -55,15 +60,16 @@ def run(
         journal: of exactly this run.
         options: what to do.
         on_progress: told about every scene that is measured now.
+        scenes: those to measure, all of the benchmark if None.
 
     Returns:
-        The records of all scenes, in the order of the benchmark.
+        The records of these scenes, in their order.
 
     Raises:
         InputError: a scene cannot be loaded.
         OutputError: the journal cannot be written.
     """
-    scenes = benchmark.scenes()
+    scenes = benchmark.scenes() if scenes is None else scenes
     remaining = [scene for scene in scenes if scene not in journal.records]
     for number, scene in enumerate(remaining):
         record = measure(benchmark, predictor, scene, options)
@@ -89,7 +95,12 @@ def measure(benchmark: Benchmark, predictor: Predictor, scene: str, options: Run
     if options.geometry and trial.truth is not None and isinstance(method, Reconstructor):
         views = Views(scene, trial.photos, _intrinsics(trial.truth))
         try:
-            geometry = _geometry(method, views, trial.truth, benchmark.geometry_options, watch)
+            with watch.measure("reconstruct_s"):
+                prediction = method.reconstruct(views)
+            if options.keep is not None:
+                write_prediction(options.keep, scene, prediction)
+            with watch.measure("compare_s"):
+                geometry = compare(prediction, trial.truth, benchmark.geometry_options)
         except InputError as error:
             failure = str(error)
         with watch.measure("baselines_s"):
@@ -97,21 +108,12 @@ def measure(benchmark: Benchmark, predictor: Predictor, scene: str, options: Run
     answers: list[AnswerRecord] = []
     with watch.measure("ask_s"):
         for sight in options.sights:
-            answers += _answers(trial, method, sight)
+            answers += _answers(scene, trial, method, sight)
     return SceneRecord(scene, geometry, tuple(answers), failure, dict(watch.seconds), baselines, trial.part)
 
 
 def _intrinsics(truth: SceneTruth) -> np.ndarray | None:
     return None if truth.K is None else truth.K.double().numpy()
-
-
-def _geometry(
-    method: Reconstructor, views: Views, truth: SceneTruth, options: GeometryOptions, watch: Stopwatch
-) -> GeometryScores:
-    with watch.measure("reconstruct_s"):
-        prediction = method.reconstruct(views)
-    with watch.measure("compare_s"):
-        return compare(prediction, truth, options)
 
 
 def _baselines(
@@ -127,16 +129,42 @@ def _baselines(
     return scores
 
 
-def _answers(trial: Trial, method: Reconstructor | Answerer, sight: Sight) -> list[AnswerRecord]:
+def rescore(benchmark: Benchmark, record: SceneRecord, predictions: Reconstructor | None) -> SceneRecord:
+    """Measure what a method said before, without asking it again.
+
+    Args:
+        benchmark: with the truth and the questions.
+        record: of the run whose answers are judged anew.
+        predictions: saved geometry; None keeps the geometry as it was measured.
+
+    Raises:
+        InputError: the benchmark asks other questions than the record answers.
+    """
+    trial = benchmark.load(record.scene)
+    geometry = record.geometry
+    if predictions is not None and geometry is not None and trial.truth is not None:
+        views = Views(record.scene, trial.photos, _intrinsics(trial.truth))
+        geometry = compare(predictions.reconstruct(views), trial.truth, benchmark.geometry_options)
+    answers: list[AnswerRecord] = []
+    for sight in dict.fromkeys(answer.sight for answer in record.answers):
+        given = [answer for answer in record.answers if answer.sight == sight]
+        items = [item for group in _as_seen(trial.groups, Sight(sight)) for item in group.items]
+        if [item.text for item in items] != [answer.question for answer in given]:
+            raise InputError(f"Expected the questions of {record.scene} as before, got others: run it anew.")
+        answers += [item.judge(one.answer, sight) for item, one in zip(items, given, strict=True)]
+    return replace(record, geometry=geometry, answers=tuple(answers), part=trial.part)
+
+
+def _answers(scene: str, trial: Trial, method: Reconstructor | Answerer, sight: Sight) -> list[AnswerRecord]:
     judged = []
     for group in _as_seen(trial.groups, sight):
-        texts = _ask(method, group, sight)
+        texts = _ask(scene, method, group, sight)
         judged += [item.judge(text, sight.value) for item, text in zip(group.items, texts, strict=True)]
     return judged
 
 
-def _ask(method: Reconstructor | Answerer, group: ItemGroup, sight: Sight) -> tuple[str, ...]:
-    questions = [item.text for item in group.items]
+def _ask(scene: str, method: Reconstructor | Answerer, group: ItemGroup, sight: Sight) -> tuple[str, ...]:
+    questions = tuple(item.text for item in group.items)
     if isinstance(method, OwnModel):
         return Examiner(method.model, method.max_new_tokens).ask(group.photos, questions, sight)
     if not isinstance(method, Answerer):
@@ -146,7 +174,7 @@ def _ask(method: Reconstructor | Answerer, group: ItemGroup, sight: Sight) -> tu
     shown: list[Image.Image] = [] if sight is Sight.TEXT_ONLY else list(group.photos)
     if sight is Sight.GREY:
         shown = [grey(photo) for photo in shown]
-    return tuple(method.answer(shown, questions))
+    return tuple(method.answer(Questions(scene, tuple(shown), questions)))
 
 
 def _as_seen(groups: tuple[ItemGroup, ...], sight: Sight) -> list[ItemGroup]:

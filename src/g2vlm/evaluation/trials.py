@@ -1,8 +1,8 @@
 """What a benchmark hands to the runner: scenes to reconstruct, and questions with their answers."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
@@ -17,6 +17,25 @@ from g2vlm.evaluation.metrics.answers import (
     says_missing,
 )
 from g2vlm.evaluation.records import AnswerRecord
+
+Judge = Callable[..., tuple[str | None, float]]
+"""A benchmark's own rules: from an answer and its `Item` to what is read from it (None where nothing can be)
+and its score from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A figure that a benchmark publishes: a weighted mean over its families."""
+
+    key: str
+    label: str
+    weights: dict[str, float] = field(default_factory=dict, hash=False)
+    """Weight of the mean of each family; empty: all questions alike."""
+
+    @classmethod
+    def of_groups(cls, key: str, label: str, groups: Sequence[Sequence[str]]) -> "Aggregate":
+        """The mean over groups of the mean over their families."""
+        return cls(key, label, {name: 1 / len(group) for group in groups for name in group})
 
 
 @dataclass(frozen=True)
@@ -35,12 +54,21 @@ class Item:
     needs_multiple_views: bool = False
     missing: str = ""
     """The word for something that is not there, or that the model cannot know; empty for other questions."""
+    judge_by: Judge | None = None
+    """The benchmark's own rules; the general ones of `metrics.answers` if None."""
 
     def judge(self, answer: str, sight: str) -> AnswerRecord:
         """Read and judge what a model wrote."""
-        mra = None
+        mra = score = None
         read: str | None
-        if self.missing:
+        if self.judge_by is not None:
+            read, score = self.judge_by(answer, self)
+            is_right = score >= 1 - 1e-9
+            if not self.is_choice:
+                value = None if read is None else float(read)
+                is_right = is_within(value, float(self.truth))
+                mra = mean_relative_accuracy(value, float(self.truth))
+        elif self.missing:
             read, is_right = answer or None, says_missing(answer, self.missing)
         elif self.is_choice:
             read = read_choice(answer, self.choices)
@@ -62,6 +90,7 @@ class Item:
             is_right=is_right,
             mra=mra,
             is_missing=bool(self.missing),
+            score=score,
         )
 
 

@@ -22,6 +22,8 @@ class Interval:
     value: float
     low: float
     high: float
+    error: float = 0.0
+    """Standard error: the spread of the resampled figures."""
 
 
 def bootstrap_mean(
@@ -53,9 +55,7 @@ def bootstrap_mean(
     for first in range(0, RESAMPLES, _CHUNK):
         chosen = draw.integers(0, len(counts), (min(_CHUNK, RESAMPLES - first), len(counts)))
         means.append(sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+    return _interval(float(sums.sum() / counts.sum()), np.concatenate(means))
 
 
 def bootstrap_difference(
@@ -86,10 +86,8 @@ def bootstrap_difference(
         chosen = draw.integers(0, stacked.shape[1], (min(_CHUNK, RESAMPLES - begin), stacked.shape[1]))
         a, n, b, m = (row[chosen].sum(axis=1) for row in stacked)
         differences.append(a / n - b / m)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
     a, n, b, m = stacked.sum(axis=1)
-    return Interval(float(a / n - b / m), float(low), float(high))
+    return _interval(float(a / n - b / m), np.concatenate(differences))
 
 
 def bootstrap_median(items: Sequence[Sequence[float]], *, seed: int = 0) -> Interval:
@@ -108,6 +106,46 @@ def bootstrap_median(items: Sequence[Sequence[float]], *, seed: int = 0) -> Inte
     draw = np.random.default_rng(seed)
     chosen = draw.integers(0, len(known), (RESAMPLES, len(known)))
     medians = [np.median(np.concatenate([known[k] for k in row])) for row in chosen]
+    return _interval(float(np.median(np.concatenate(known))), np.array(medians))
+
+
+def bootstrap_macro(
+    sums: Float64[ndarray, "families scenes"],
+    counts: Float64[ndarray, "families scenes"],
+    weights: Float64[ndarray, " families"],
+    *,
+    seed: int = 0,
+) -> Interval:
+    """Weighted mean of the means of several families, with a 95 % interval, resampling whole scenes.
+
+    Args:
+        sums: of the scores of each family in each scene.
+        counts: of the items of each family in each scene.
+        weights: of the families; those without items leave theirs to the others.
+        seed: of the draws.
+
+    Raises:
+        InputError: no items at all.
+    """
+    if counts.sum() == 0:
+        raise InputError("Expected at least one measurement to average, got none.")
+    draw = np.random.default_rng(seed)
+    value = float(_macro(sums.sum(axis=1), counts.sum(axis=1), weights))
+    found = []
+    for _ in range(RESAMPLES):
+        chosen = draw.integers(0, counts.shape[1], counts.shape[1])
+        resampled = counts[:, chosen].sum(axis=1)
+        if resampled.any():
+            found.append(_macro(sums[:, chosen].sum(axis=1), resampled, weights))
+    return _interval(value, np.array(found))
+
+
+def _macro(sums: ndarray, counts: ndarray, weights: ndarray) -> float:
+    known = counts > 0
+    return float((weights[known] * sums[known] / counts[known]).sum() / weights[known].sum())
+
+
+def _interval(value: float, resampled: ndarray) -> Interval:
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(medians, [tail, 1 - tail])
-    return Interval(float(np.median(np.concatenate(known))), float(low), float(high))
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), float(resampled.std()))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from g2vlm.errors import InputError
+from g2vlm.evaluation.predictors.interface import Questions
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _ATTEMPTS = 4
@@ -32,15 +33,16 @@ class Endpoint:
     num_parallel: int = 4
     """Questions under way at once."""
 
-    def answer(self, photos: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[str]:
+    def answer(self, asked: Questions) -> Sequence[str]:
         """One request for each question, temperature 0, photos as PNG in front of the text.
 
         Raises:
             InputError: the server cannot be reached, refuses, or answers something else.
         """
-        pictures = [{"type": "image_url", "image_url": {"url": _data_url(photo)}} for photo in photos]
+        urls = [_data_url(photo) for photo in asked.photos]
+        pictures = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         with ThreadPoolExecutor(self.num_parallel) as threads:
-            return list(threads.map(lambda text: self._ask(pictures, text), questions))
+            return list(threads.map(lambda text: self._ask(pictures, text), asked.texts))
 
     def _ask(self, pictures: list[dict], question: str) -> str:
         content = [*pictures, {"type": "text", "text": question}]
@@ -55,8 +57,8 @@ class Endpoint:
             return str(json.loads(reply)["choices"][0]["message"]["content"] or "")
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise InputError(
-                f"Expected a chat completion from {self.url}, got {reply[:200]!r}: is it an OpenAI-compatible "
-                "server?"
+                f"Expected a chat completion from {self.url}, got {reply[:200]!r}: name an OpenAI-compatible "
+                "server."
             ) from error
 
     def _post(self, body: bytes) -> bytes:

@@ -28,6 +28,18 @@ class Views:
         return tuple(photo.size for photo in self.photos)
 
 
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Questions about the same photos."""
+
+    scene: str
+    """Name of the scene in its benchmark."""
+    photos: tuple[Image.Image, ...]
+    """In the order in which the questions count them; none for questions that are asked blind."""
+    texts: tuple[str, ...]
+    """Whole questions, with choices and instructions."""
+
+
 @runtime_checkable
 class Reconstructor(Protocol):
     """A method that says something about geometry."""
@@ -45,11 +57,6 @@ class Reconstructor(Protocol):
 class Answerer(Protocol):
     """A method that answers questions about photos."""
 
-    def answer(self, photos: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[str]:
-        """One answer to each question, each asked by itself.
-
-        Args:
-            photos: in the order in which the questions count them; none for questions that are asked blind.
-            questions: whole texts, with choices and instructions.
-        """
+    def answer(self, asked: Questions) -> Sequence[str]:
+        """One answer to each question, each asked by itself."""
         ...

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 from g2vlm.evaluation.asking import Examiner, Sight
 from g2vlm.evaluation.prediction import Prediction
-from g2vlm.evaluation.predictors.interface import Views
+from g2vlm.evaluation.predictors.interface import Questions, Views
 from g2vlm.pipeline import Model
 
 
@@ -23,6 +21,6 @@ class OwnModel:
         """The scene of the photos; intrinsics are the model's own."""
         return Prediction.of_views(self.model.reconstruct(list(views.photos)).views)
 
-    def answer(self, photos: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[str]:
+    def answer(self, asked: Questions) -> Sequence[str]:
         """Greedy answers with full sight."""
-        return Examiner(self.model, self.max_new_tokens).ask(photos, questions, Sight.FULL)
+        return Examiner(self.model, self.max_new_tokens).ask(asked.photos, asked.texts, Sight.FULL)

@@ -8,7 +8,6 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -200,7 +199,10 @@ PEERS: dict[str, Peer] = {
     ),
     "pi3": Peer("pi3", "https://github.com/yyfz/Pi3", "yyfz233/Pi3", _pi3),
     "mapanything": Peer(
-        "mapanything", "https://github.com/facebookresearch/map-anything", "facebook/map-anything", _map_anything
+        "mapanything",
+        "https://github.com/facebookresearch/map-anything",
+        "facebook/map-anything",
+        _map_anything,
     ),
     "depth_anything_3": Peer(
         "depth_anything_3",

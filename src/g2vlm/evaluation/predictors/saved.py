@@ -21,15 +21,23 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from g2vlm.errors import InputError
 from g2vlm.evaluation.prediction import Prediction
-from g2vlm.evaluation.predictors.interface import Views
+from g2vlm.evaluation.predictors.interface import Questions, Views
 from g2vlm.scene.writing import atomic_path
 
 ANSWERS = "answers.jsonl"
-_ARRAYS = ("depth", "points_camera", "valid", "T_world_camera", "T_first_second", "K", "T_model_original")
+_SHAPES: dict[str, tuple[int | None, ...]] = {
+    "depth": (None, None),
+    "points_camera": (None, None, 3),
+    "valid": (None, None),
+    "T_world_camera": (4, 4),
+    "T_first_second": (4, 4),
+    "K": (3, 3),
+    "T_model_original": (3, 3),
+}
+_ARRAYS = tuple(_SHAPES)
 
 
 def place_of(folder: Path, scene: str) -> Path:
@@ -80,32 +88,52 @@ class SavedPredictions:
                 arrays = {name: stored[name] for name in _ARRAYS if name in stored.files}
         except (OSError, ValueError) as error:
             raise InputError(f"Expected predictions of {views.scene} in {path}: {error}.") from error
+        _check(arrays, len(views.photos), path)
         maps = arrays.get("points_camera", arrays.get("depth"))
         if maps is not None and "T_model_original" not in arrays:
             arrays["T_model_original"] = covering(views.sizes, maps.shape[1:3])
         return Prediction(original_sizes=views.sizes, **arrays)
 
-    def answer(self, photos: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[str]:
-        """The stored answer to each question; questions are known by their text alone.
+    def answer(self, asked: Questions) -> Sequence[str]:
+        """The stored answers to the questions of the scene.
 
         Raises:
-            InputError: a question was not answered.
+            InputError: a question was not answered, or the file is none.
         """
-        missing = [text for text in questions if text not in self._answers]
+        missing = [text for text in asked.texts if (asked.scene, text) not in self._answers]
         if missing:
-            raise InputError(f"Expected an answer in {self.folder / ANSWERS} to: {missing[0][:200]!r}.")
-        return [self._answers[text] for text in questions]
+            raise InputError(
+                f"Expected an answer in {self.folder / ANSWERS} for scene {asked.scene!r} to: "
+                f"{missing[0][:200]!r}."
+            )
+        return [self._answers[asked.scene, text] for text in asked.texts]
 
     @cached_property
-    def _answers(self) -> dict[str, str]:
+    def _answers(self) -> dict[tuple[str, str], str]:
         path = self.folder / ANSWERS
         try:
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-            return {line["question"]: line["answer"] for line in lines if line.get("sight", "full") == "full"}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            full = [line for line in lines if line.get("sight", "full") == "full"]
+            return {(str(line["scene"]), line["question"]): line["answer"] for line in full}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f'Expected lines with "question" and "answer" in {path}: {error!r}.'
+                f'Expected lines with "scene", "question" and "answer" in {path}: {error!r}.'
             ) from error
+
+
+def _check(arrays: dict[str, np.ndarray], num_views: int, path: Path) -> None:
+    """Shapes and types as the head of this file lists them."""
+    pairs = num_views * (num_views - 1) // 2
+    for name, array in arrays.items():
+        count, rest = (pairs, (4, 4)) if name == "T_first_second" else (num_views, _SHAPES[name])
+        right_kind = array.dtype == np.bool_ if name == "valid" else array.dtype.kind == "f"
+        fits = array.ndim == 1 + len(rest) and len(array) == count and right_kind
+        fits = fits and all(want in (None, got) for want, got in zip(rest, array.shape[1:], strict=True))
+        if not fits:
+            raise InputError(
+                f"Expected {name} of {count} entries for {num_views} photos in {path}, as docs/evaluation.md "
+                f"says; got {array.shape} of {array.dtype}."
+            )
 
 
 def covering(sizes: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> np.ndarray:

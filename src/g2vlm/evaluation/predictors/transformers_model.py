@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from PIL import Image
 
 from g2vlm.errors import InputError
+from g2vlm.evaluation.predictors.interface import Questions
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class TransformersModel:
         object.__setattr__(self, "_parts", load_parts(self.name, self.device, self.dtype))
 
     @torch.inference_mode()
-    def answer(self, photos: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[str]:
+    def answer(self, asked: Questions) -> Sequence[str]:
         """Greedy answers, one question after the other, photos in front of the text."""
         model, processor = self._parts
         answers = []
-        for question in questions:
-            content = [{"type": "image", "image": photo} for photo in photos]
+        for question in asked.texts:
+            content: list[dict[str, Any]] = [{"type": "image", "image": photo} for photo in asked.photos]
             content.append({"type": "text", "text": question})
             inputs = processor.apply_chat_template(
                 [{"role": "user", "content": content}],

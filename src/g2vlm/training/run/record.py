@@ -15,6 +15,7 @@ from g2vlm.scene.writing import atomic_path
 from g2vlm.training.recipes.recipe import FromCheckpoint, QuestionFileData, Recipe, parts_of
 
 RECORD_NAME = "run.json"
+MODEL_RECORD_NAME = "TRAINING.json"
 _PACKAGES = ("torch", "numpy", "tokenizers", "transformers", "pillow", "safetensors")
 _ROOMS = ("data", "geometry", "inputs", "model", "training")
 """Parts of the package whose code decides the outcome of a run."""
@@ -158,6 +159,26 @@ def settle_record(folder: Path, now: dict[str, Any], *, has_state: bool, overrid
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({**now, "history": history}, indent=1) + "\n", encoding="utf-8")
     return notes
+
+
+def copy_record(run: Path, model: Path) -> None:
+    """Write beside exported weights what they were trained on: an evaluation refuses what they have seen.
+
+    Args:
+        run: folder of the run, with its description.
+        model: folder of the weights.
+    """
+    record = _read(run / RECORD_NAME)
+    if record is None:
+        return
+    kept = {
+        "recipe": record["recipe"].get("name"),
+        **{key: record[key] for key in ("data", "start", "versions")},
+    }
+    earlier = [entry["data"] for entry in record.get("history", []) if "data" in entry]
+    with atomic_path(model / MODEL_RECORD_NAME) as temporary:
+        text = json.dumps({**kept, "earlier_data": earlier}, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

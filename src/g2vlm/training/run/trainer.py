@@ -26,7 +26,7 @@ from g2vlm.training.run.distributed import (
 from g2vlm.training.run.journal import Meter, RunLog
 from g2vlm.training.run.learner import Learner
 from g2vlm.training.run.lock import FolderLock
-from g2vlm.training.run.record import describe_run, settle_record
+from g2vlm.training.run.record import copy_record, describe_run, settle_record
 from g2vlm.training.run.setup import prepare_start, require_fitting_data, training_batches, validation_sources
 from g2vlm.training.run.states import (
     TrainingProgress,
@@ -301,6 +301,8 @@ class Trainer:
     def export(self) -> None:
         """Write the model, and the low-rank updates where they are what was trained."""
         self.learner.export(self.runtime.folder / MODEL_FOLDER, self.runtime.export_dtype)
+        if self.runtime.processes.is_first:
+            copy_record(self.runtime.folder, self.runtime.folder / MODEL_FOLDER)
         if self.recipe.lora is not None and isinstance(self.recipe.start, FromCheckpoint):
             self.learner.export_adapter(self.runtime.folder / ADAPTER_FOLDER)
 
