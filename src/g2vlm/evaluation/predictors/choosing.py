@@ -53,8 +53,8 @@ def choose_predictor(text: str, choice: Choice) -> Chosen:
         folder = Path(rest)
         return Chosen(CheckpointIdentity(folder.name, _digest(folder)), SavedPredictions(folder))
     if kind == "transformers" and rest:
-        model = TransformersModel(rest, choice.max_new_tokens, choice.device, choice.dtype)
-        return Chosen(CheckpointIdentity(rest, _hash(text)), model)
+        asked = TransformersModel(rest, choice.max_new_tokens, choice.device, choice.dtype)
+        return Chosen(CheckpointIdentity(rest, _hash(text)), asked)
     if kind in PEERS:
         peer = PeerModel(kind, rest or None, choice.device)
         return Chosen(CheckpointIdentity(text, _hash(text)), peer)

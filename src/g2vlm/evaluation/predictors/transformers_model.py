@@ -60,7 +60,7 @@ def load_parts(name: str, device: str, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+        model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
         processor = AutoProcessor.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:
         told = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
