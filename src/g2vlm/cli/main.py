@@ -7,11 +7,12 @@ A command is a module with a frozen dataclass `Options` (its fields become the f
 
 import difflib
 import importlib
+import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,10 +157,38 @@ def _exit_code(program: str, run: Callable[[], int]) -> int:
         return _complain(program, f"Expected the job to fit into memory, but it did not: {advice}.")
 
 
+class _HeldBack(io.StringIO):
+    """Takes what the flag parser says, which looks as it would on the stream it is held back from."""
+
+    def isatty(self) -> bool:
+        return sys.stderr is not None and sys.__stderr__ is not None and sys.__stderr__.isatty()
+
+
 def _parse(options: type[Any], program: str, arguments: Sequence[str]) -> Any:
+    """Read flags into the options of a command.
+
+    Raises:
+        G2VLMError: a value is out of range.
+        SystemExit: the flags cannot be read; the parser has said why.
+    """
     import tyro
 
-    return tyro.cli(options, prog=program, args=arguments, config=(tyro.conf.EnumChoicesFromValues,))
+    from g2vlm.cli.ranges import check_ranges
+
+    said = _HeldBack()
+    try:
+        with redirect_stderr(said):
+            parsed = tyro.cli(
+                options, prog=program, args=arguments, config=(tyro.conf.EnumChoicesFromValues,)
+            )
+    except SystemExit as stop:
+        # The parser takes an error of ours for one of its own, and would explain it in its own way.
+        if isinstance(stop.__context__, G2VLMError):
+            raise stop.__context__ from None
+        say(said.getvalue(), end="")
+        raise
+    check_ranges(parsed)
+    return parsed
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
