@@ -28,7 +28,7 @@ def test_plan_prints_memory_and_starts_nothing(capsys, tmp_path, monkeypatch):
     [
         (["train", "huge"], "Expected a recipe"),
         (["train", "tiny-joint", "--images", "x"], "--questions FILE"),
-        (["train", "tiny-joint", "--steps", "0"], "at least one step"),
+        (["train", "tiny-joint", "--steps", "0"], "Expected --steps of 1 or more"),
     ],
 )
 def test_mistakes_are_one_line(capsys, arguments, message):
