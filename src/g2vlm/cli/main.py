@@ -44,6 +44,7 @@ COMMANDS = {
     "recon": Command("g2vlm.cli.recon", "reconstruct a 3-D scene from photos or a video", SCENES),
     "chat": Command("g2vlm.cli.chat", "answer questions about photos or a video", SCENES),
     "view": Command("g2vlm.cli.view", "look, measure, ask, export: a page in the browser", SCENES),
+    "metric": Command("g2vlm.cli.metric", "bring a scene to metres by known lengths, cameras, depth", SCENES),
     "export": Command("g2vlm.cli.export", "write a scene for other software: glb, colmap, ...", SCENES),
     "download": Command(
         "g2vlm.cli.download", "fetch a checkpoint from the hub, or complete one", CHECKPOINTS

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
+from g2vlm.cli.known_options import KNOWN_FIELDS, MASK_FIELDS, KnownOptions, photo_files, tell_calibration
 from g2vlm.cli.long_recon import LongFilter, LongOptions, reconstruct_in_pieces, write_long
 from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
 from g2vlm.cli.streams import ResultStream
@@ -26,11 +27,12 @@ from g2vlm.scene.writing import check_folder
 
 if TYPE_CHECKING:
     from g2vlm.scene.formats import Target
+    from g2vlm.scene.metre.calibration import Calibration, KnownThings
     from g2vlm.scene.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SceneOptions, LongOptions):
+class Options(SceneOptions, LongOptions, KnownOptions):
     """Reconstruct a 3-D scene from photos or a video, with --window also a very long one.
 
     Writes coloured points (.ply, .glb), everything the model says (.npz: points, depth, poses, intrinsics,
@@ -51,6 +53,8 @@ class Options(SceneOptions, LongOptions):
             "device",
             "dtype",
         ),
+        "what is known": KNOWN_FIELDS,
+        "what to leave out": MASK_FIELDS,
         "output": (
             "save_path",
             "anchor_first",
@@ -77,6 +81,7 @@ class Options(SceneOptions, LongOptions):
         "g2vlm recon --data_path photos/room --save_path room.ply",
         "g2vlm recon --data_path walk.mp4 --frame_count 24 --save_path walk.npz",
         "g2vlm recon --data_path walk.mp4 --window 12 --save_path walk.ply",
+        "g2vlm recon --data_path photos/room --known_distance 0,90,200,0,220,210,0.9",
     )
 
     save_path: Path = Path("examples/result.ply")
@@ -108,7 +113,8 @@ def run(options: Options) -> int:
         if options.spill is not None:
             check_folder(options.spill)
         start = time.perf_counter()
-        photos = options.photos()
+        photos = options.mask_photos(options.photos())
+        known = options.known_things(photo_files(photos)) if options.knows_anything else None
         reading = {"read_s": time.perf_counter() - start}
         model = options.load_model()
         loading = add_timings(reading, model.timings)
@@ -118,11 +124,14 @@ def run(options: Options) -> int:
             say(
                 f"warning: too few points to measure the focal length, so it is a guess: {', '.join(guessed)}"
             )
-        scene = options.finish(scene)
+        calibration = None if known is None else _calibrate(scene, known, target, out)
+        scene = options.finish(scene if calibration is None else calibration.scene)
         write_scene(scene, target)
         out.kept(target.path)
         timings = add_timings(loading, model.timings)
         summary = summarize(scene, timings, [target.path])
+        if calibration is not None:
+            summary["known"] = calibration.summary()
         if options.json:
             write_json(out, summary)
         else:
@@ -131,10 +140,28 @@ def run(options: Options) -> int:
     return 0
 
 
+def _calibrate(scene: "Scene", known: "KnownThings", target: "Target", out: ResultStream) -> "Calibration":
+    """Apply what is known; what the work was for is kept even if that fails."""
+    try:
+        calibration = scene.calibrated(known)
+    except InputError as error:
+        write_scene(scene, target)
+        out.kept(target.path)
+        raise InputError(
+            f"{error} The scene is written without it to {target}: a .npz can be corrected with g2vlm metric."
+        ) from error
+    tell_calibration(calibration)
+    return calibration
+
+
 def _run_long(options: Options, source: str, target: "Target", out: ResultStream) -> int:
     """Reconstruct in pieces, write the file, report."""
     if options.max_views is not None:
         raise InputError("Expected --window or --max_views, got both: a long video keeps all its frames.")
+    if options.knows_anything or options.masks_anything:
+        raise InputError(
+            "Expected --window or known things and masks, got both: those are for scenes of one pass."
+        )
     if options.spill is not None:
         raise InputError("Expected --window or --spill, got both: pieces of a long video lie on disk anyway.")
     options.video_options()
@@ -182,6 +209,7 @@ def summarize(scene: "Scene", timings: dict[str, float], files: list[Path]) -> d
         "points": sum(int(view.valid.sum()) for view in scene.views),
         "bounds": {"min": low, "max": high},
         "scale": scene.scale.kind.value,
+        "scale_source": scene.scale.source,
         "timings": timings,
         "files": [str(file) for file in files],
     }

@@ -4,6 +4,7 @@ Plain records, filled by readers of files and used by whatever aligns a scene. C
 centres lie at integers, lengths are metres unless a record says that its unit is unknown.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +93,8 @@ class CameraBook:
 class KnownDepth:
     """Measured depth of one photo."""
 
-    depth_m: Float[np.ndarray, "height width"]
-    """Z-depth in metres; what is not finite or not above 0 is a hole. It covers the whole photo."""
+    load: Callable[[], Float[np.ndarray, "height width"]]
+    """Reads z-depth in metres; what is not finite or not above 0 is a hole. It covers the whole photo."""
     name: str
     """Name of its file, whose stem is that of the photo."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
-from PIL import Image
+from PIL import Image, ImageChops
 
 Rendition = tuple[tuple[int, int], Image.Resampling]
 """A picture in another size: (width, height) in pixels, and Pillow's filter that leads to it."""
@@ -154,6 +154,30 @@ class Photo:
         if held is None:
             held = np.asarray(self._visible.resize(size, Image.Resampling.BOX)) >= 128
         return held
+
+    def smallest(self) -> Image.Image:
+        """The smallest picture at hand: the whole one if all its pixels are held."""
+        if self._image is not None or not self._renditions:
+            return self.image
+        return min(self._renditions.values(), key=lambda held: held.width * held.height)
+
+    def masked(self, mask: Bool[np.ndarray, "height width"]) -> "Photo":
+        """The same photo, transparent besides where a mask is False.
+
+        Args:
+            mask: of the whole photo, at any resolution.
+        """
+        other = self.renamed(self.name)
+        picture = Image.fromarray(mask.astype(np.uint8) * 255)
+        if self._visible is not None:
+            small = picture.resize(self._visible.size, Image.Resampling.BOX)
+            other._visible = ImageChops.darker(self._visible, small)
+        else:
+            other._visible = picture
+        other._masks = {}
+        for size, held in self._masks.items():
+            other._masks[size] = held & (np.asarray(picture.resize(size, Image.Resampling.BOX)) >= 128)
+        return other
 
     def reduced(self, renditions: Iterable[Rendition], again: Callable[[], Image.Image]) -> "Photo":
         """The same photo holding only some sizes.

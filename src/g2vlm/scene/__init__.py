@@ -3,6 +3,7 @@
 from g2vlm.scene.cloud import PointCloud
 from g2vlm.scene.formats import FORMATS
 from g2vlm.scene.measurement import Measurement, RegionSize
+from g2vlm.scene.metre import Calibration, KnownBaseline, KnownDistance, KnownThings
 from g2vlm.scene.save_options import SaveOptions
 from g2vlm.scene.scale import Scale, ScaleKind
 from g2vlm.scene.scene import Bounds, Scene
@@ -13,6 +14,10 @@ from g2vlm.scene.writing import atomic_folder, atomic_path
 __all__ = [
     "FORMATS",
     "Bounds",
+    "Calibration",
+    "KnownBaseline",
+    "KnownDistance",
+    "KnownThings",
     "Measurement",
     "PixelSpace",
     "PointCloud",

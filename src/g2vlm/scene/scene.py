@@ -1,13 +1,13 @@
 """The scene: the one 3-D currency between reconstruction, questions, viewers and files."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 
 from g2vlm.errors import InputError
 from g2vlm.scene.cloud import PointCloud
@@ -112,6 +112,23 @@ class Scene:
             for view in self.views
         )
         return replace(self, views=filter_by_confidence(views, min_confidence, percentile))
+
+    def masked(self, masks: Sequence[Bool[np.ndarray, "height width"] | None]) -> "Scene":
+        """The scene without the points that masks leave out.
+
+        The confidence of the others stays as it is; masks given to a reconstruction also keep what they leave
+        out from judging other views.
+
+        Args:
+            masks: for each view, True where its photo stays, at any resolution of the whole upright photo;
+                None leaves it whole.
+
+        Raises:
+            InputError: another number than that of the views, or nothing would be left.
+        """
+        from g2vlm.scene.masking import mask_views
+
+        return mask_views(self, masks)
 
     def transformed(
         self, T_new_world: Float[np.ndarray, "4 4"] | HasMatrix, scale: Scale | None = None

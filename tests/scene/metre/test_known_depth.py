@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from g2vlm.scene.scene import Scene
 def maps(truth: Scene, change=lambda depth, index: depth) -> DepthMaps:
     """Depth at the size of the model's image, which covers the photo as the photo's own would."""
     named = [
-        KnownDepth(change(view.depth.astype(np.float64), i), view.name.replace(".png", ".exr"))
+        KnownDepth(partial(change, view.depth.astype(np.float64), i), view.name.replace(".png", ".exr"))
         for i, view in enumerate(truth.views)
     ]
     return DepthMaps(tuple(named), "lidar")
@@ -80,6 +81,6 @@ def test_depth_that_tells_nothing_is_refused():
         box_room().calibrated(KnownThings(depth=maps(box_room(), lambda depth, i: 0 * depth)))
     with pytest.raises(InputError, match="whole photo"):
         box_room().calibrated(KnownThings(depth=maps(box_room(), lambda depth, i: depth[:20])))
-    strangers = DepthMaps((KnownDepth(np.ones((60, 80)), "other.png"),) * 2, "lidar")
+    strangers = DepthMaps((KnownDepth(lambda: np.ones((60, 80)), "other.png"),) * 2, "lidar")
     with pytest.raises(InputError, match="depth maps that match"):
         box_room().calibrated(KnownThings(depth=strangers))

@@ -110,7 +110,7 @@ def _common_pixels(
     view: View, known: KnownDepth
 ) -> tuple[Float64[np.ndarray, " pixels"], Float64[np.ndarray, " pixels"]]:
     """Depths of the view and measured ones, where there are both."""
-    depth = known.depth_m
+    depth = known.load()
     height, width = depth.shape
     full_width, full_height = view.original_size
     if abs(np.log(width * full_height / (height * full_width))) > _ASPECT_TOLERANCE:
