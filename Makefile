@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python python3.13 python3.12 python3.11; do \
 CONSTRAINTS := $(shell nvidia-smi -L >/dev/null 2>&1 || echo -c constraints-cpu.txt)
 WORKERS ?= 2
 
-.PHONY: install demo test check check-machines format lint types layers fix wheel clean
+.PHONY: install demo test check check-machines check-server format lint types layers fix wheel clean
 
 install: $(STAMP)
 
@@ -34,6 +34,14 @@ check: format lint types layers test
 #   OPTIONS="--scope fast --only avx2 --python 3.12"
 check-machines: install
 	$(BIN)/python scripts/check_machines.py --workers $(WORKERS) $(OPTIONS)
+
+# What strangers and accidents do to the service: kills at random instants, broken inputs. Hours; the second
+# part goes on where it was.  KILLS=10 INPUTS=10000 for less
+KILLS ?= 200
+INPUTS ?= 1000000
+check-server: install
+	$(BIN)/python scripts/check_store_kills.py --kills $(KILLS)
+	$(BIN)/python scripts/fuzz_inputs.py --inputs $(INPUTS) --state outputs/fuzz.json --keep outputs/fuzz-crashes
 
 format: install
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """The .npz file, read by plain numpy and by our own reader."""
 
+import contextlib
 import os
 import zipfile
 from dataclasses import fields, replace
@@ -159,3 +160,25 @@ def test_a_newer_format_and_an_unknown_scale_are_refused(scene, tmp_path):
     np.savez(tmp_path / "c.npz", **{**arrays, "scale": np.array("parsec")})
     with pytest.raises(InputError, match="parsec"):
         read_npz(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("place", range(0, 60, 2))
+def test_files_damaged_anywhere_are_told(scene, tmp_path, place):
+    """Such as a method of compression that no program knows, at which zipfile says it is not implemented."""
+    scene.save(tmp_path / "room.npz")
+    content = bytearray((tmp_path / "room.npz").read_bytes())
+    directory = content.rindex(b"PK\1\2")
+    content[directory + place : directory + place + 2] = b"\x62\x62"
+    (tmp_path / "room.npz").write_bytes(content)
+    with contextlib.suppress(InputError):
+        read_npz(tmp_path / "room.npz")
+
+
+def test_a_method_of_compression_that_nobody_knows_is_told(scene, tmp_path):
+    scene.save(tmp_path / "room.npz")
+    content = bytearray((tmp_path / "room.npz").read_bytes())
+    directory = content.index(b"PK\1\2")
+    content[directory + 10 : directory + 12] = b"\x62\x62"
+    (tmp_path / "room.npz").write_bytes(content)
+    with pytest.raises(InputError, match="readable scene file"):
+        read_npz(tmp_path / "room.npz")

@@ -11,7 +11,9 @@ files of earlier releases), `format_version` (int64). No key needs pickle. `poin
 """
 
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +27,13 @@ from g2vlm.scene.view import View
 from g2vlm.scene.writing import atomic_path
 
 FORMAT_VERSION = 1
+
+
+# What zipfile and numpy raise on damaged files, besides their own errors.
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, TypeError, LookupError, RuntimeError, SyntaxError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 
 class _Column(NamedTuple):
@@ -127,7 +136,7 @@ def read_npz(path: str | os.PathLike[str]) -> Scene:
             scale_kind = ScaleKind(str(arrays["scale"]))
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (*_DAMAGE, MemoryError) as error:
         raise InputError(f"Expected a readable scene file at {path}: {error}.") from error
     scale = Scale(
         scale_kind,

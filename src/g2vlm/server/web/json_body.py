@@ -14,17 +14,8 @@ MOST_DEPTH = 32
 
 class _GuardedRequest(Request):
     async def json(self) -> Any:
-        """The body; deeper nesting, numbers that JSON lacks and lonely surrogates are refused."""
-        try:
-            content = json.loads(await self.body(), parse_constant=_refuse)
-            text_check(content, getattr(self.app.state, "json_depth", MOST_DEPTH))
-        except RecursionError as error:
-            raise HTTPException(400, "Expected JSON that is nested less deeply.") from error
-        except json.JSONDecodeError:
-            raise
-        except ValueError as error:
-            raise HTTPException(400, f"Expected JSON in UTF-8, got something else: {error}.") from error
-        return content
+        """The body; see `parsed`."""
+        return parsed(await self.body(), getattr(self.app.state, "json_depth", MOST_DEPTH))
 
 
 class GuardedRoute(APIRoute):
@@ -38,6 +29,25 @@ class GuardedRoute(APIRoute):
             return await handle(_GuardedRequest(request.scope, request.receive))
 
         return careful
+
+
+def parsed(body: bytes, most_depth: int) -> Any:
+    """Read JSON; deeper nesting, numbers that JSON lacks and lonely surrogates are refused.
+
+    Raises:
+        HTTPException: it is refused.
+        json.JSONDecodeError: it is no JSON.
+    """
+    try:
+        content = json.loads(body, parse_constant=_refuse)
+        text_check(content, most_depth)
+    except RecursionError as error:
+        raise HTTPException(400, "Expected JSON that is nested less deeply.") from error
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise HTTPException(400, f"Expected JSON in UTF-8, got something else: {error}.") from error
+    return content
 
 
 def text_check(content: Any, most_depth: int) -> None:
