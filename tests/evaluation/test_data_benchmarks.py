@@ -17,7 +17,7 @@ from g2vlm.data.samples import SceneSample
 from g2vlm.data.synthetic import ViewShape
 from g2vlm.data.world.config import full_world
 from g2vlm.errors import InputError
-from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark, mindcube
+from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
 from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
 from g2vlm.evaluation.benchmarks.seven_scenes import SevenScenesBenchmark
 from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
@@ -95,31 +95,6 @@ def test_answers_that_cannot_be_judged_are_refused(tmp_path: Path) -> None:
 )
 def test_choices_are_found_in_the_question(question: str, choices: tuple[str, ...]) -> None:
     assert inline_choices(question) == choices
-
-
-def test_mindcube_leaves_translation_out(tmp_path: Path) -> None:
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "other_all_image" / "x").mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(tmp_path / "other_all_image" / "x" / "1.png")
-    lines = [
-        {
-            "id": f"{kind}_1",
-            "images": ["other_all_image/x/1.png"],
-            "question": "Where is it? A. Left B. Right",
-            "gt_answer": "B",
-        }
-        for kind in ("among_group", "translation", "rotation", "around_new")
-    ]
-    (tmp_path / "raw" / "MindCube.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    benchmark = mindcube(tmp_path)
-    families = [benchmark.load(scene).groups[0].items[0].family for scene in benchmark.scenes()]
-    assert families == ["among", "rotation", "around"]
-    item = benchmark.load(benchmark.scenes()[0]).groups[0].items[0]
-    assert item.choices == ("Left", "Right")
-    assert item.judge("B. Right", "full").is_right
-    (tmp_path / "raw" / "MindCube.jsonl").write_text('{"id": "1"}')
-    with pytest.raises(InputError, match="line 1"):
-        mindcube(tmp_path)
 
 
 def make_sintel(root: Path, depth: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from g2vlm.errors import InputError
 from g2vlm.evaluation.benchmarks import frames, question_file, scene_folder, seven_scenes, sintel
 from g2vlm.evaluation.benchmarks.frames import FramesBenchmark
 from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
+from g2vlm.evaluation.benchmarks.reasoning import mindcube, omnispatial, ost, spar, vsi
 from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
 from g2vlm.evaluation.benchmarks.seven_scenes import SevenScenesBenchmark
 from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
@@ -125,10 +126,35 @@ BENCHMARKS: dict[str, Entry] = {
         lambda request: SevenScenesBenchmark(_path(request), request.num_scenes, request.num_views),
         seven_scenes.LAYOUT,
     ),
+    "spar_bench": Entry(
+        "SPAR-Bench: depth, distance and relations in one or several views",
+        lambda request: spar.spar_bench(_path(request), request.num_scenes),
+        spar.LAYOUT,
+        published=spar.PUBLISHED,
+    ),
     "mindcube": Entry(
         "MindCube: spatial questions about several views",
-        lambda request: question_file.mindcube(_path(request), request.num_scenes),
-        question_file.MINDCUBE_LAYOUT,
+        lambda request: mindcube.mindcube(_path(request), request.num_scenes),
+        mindcube.LAYOUT,
+        published=mindcube.PUBLISHED,
+    ),
+    "ost_bench": Entry(
+        "OST-Bench: what a walking agent knows so far",
+        lambda request: ost.ost_bench(_path(request), request.num_scenes),
+        ost.LAYOUT,
+        published=ost.PUBLISHED,
+    ),
+    "omnispatial": Entry(
+        "OmniSpatial: questions about single pictures",
+        lambda request: omnispatial.omnispatial(_path(request), request.num_scenes),
+        omnispatial.LAYOUT,
+        published=omnispatial.PUBLISHED,
+    ),
+    "vsi_bench": Entry(
+        "VSI-Bench: questions about videos of rooms",
+        lambda request: vsi.vsi_bench(_path(request), request.num_scenes, request.num_views),
+        vsi.LAYOUT,
+        published=vsi.PUBLISHED,
     ),
 }
 """In the order in which they are listed."""

@@ -171,6 +171,8 @@ def score_figures(records: Sequence[SceneRecord], aggregates: Sequence[Aggregate
     for aggregate in aggregates:
         for sight in sights:
             chosen = [[a for a in r.answers if a.sight == sight and a.score is not None] for r in records]
+            if aggregate.only:
+                chosen = [[a for a in scene if a.family in aggregate.only] for scene in chosen]
             families = aggregate.weights or {"": 1.0}
             per_family = [
                 _sums([[a.score or 0.0 for a in scene if name in ("", a.family)] for scene in chosen])

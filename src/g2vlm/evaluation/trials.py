@@ -31,6 +31,8 @@ class Aggregate:
     label: str
     weights: dict[str, float] = field(default_factory=dict, hash=False)
     """Weight of the mean of each family; empty: all questions alike."""
+    only: tuple[str, ...] = ()
+    """Families that count, all if empty; for questions that count alike."""
 
     @classmethod
     def of_groups(cls, key: str, label: str, groups: Sequence[Sequence[str]]) -> "Aggregate":
