@@ -1,6 +1,8 @@
 """What a screenshot shows."""
 
 import io
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,16 @@ def shown(page: Any, shots: Any = None, name: str = "") -> np.ndarray:
     if shots is not None and name:
         (shots / f"{name}.png").write_bytes(data)
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def eventually(look: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether something becomes true in time: busy machines draw slowly."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if look():
+            return True
+        time.sleep(0.2)
+    return look()
 
 
 def lit(pixels: np.ndarray, background: tuple[int, int, int]) -> float:

@@ -96,13 +96,20 @@ class Stand:
             client.camera.fov = self.fov_rad
 
 
-def overview(scene: Scene, ground: Ground) -> Stand:
-    """Behind and above the first camera, so that it and what it sees are in the picture."""
+def overview(scene: Scene, ground: Ground, aspect: float) -> Stand:
+    """Behind and above the first camera, so that it and what it sees are in the picture.
+
+    Args:
+        scene: what is looked at.
+        ground: its upward direction.
+        aspect: width over height of the picture; upright pictures are taken from farther away.
+    """
     pose = camera_pose(scene.views[0])
     depth = _usual_depth(scene.views[0])
     ahead = pose[:3, 2]
     target = pose[:3, 3] + 0.8 * depth * ahead
-    position = pose[:3, 3] - 0.7 * depth * ahead + 0.5 * depth * ground.up
+    away = max(1.0, 1 / aspect)
+    position = target + away * depth * (0.5 * ground.up - 1.5 * ahead)
     return Stand(position, target, ground.up, 1.0)
 
 

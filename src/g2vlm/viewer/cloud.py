@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from g2vlm.scene.view import Pixel
 from g2vlm.viewer.points import Look, ShownPoints
 from g2vlm.viewer.pyramid import Block, Eye
 
@@ -26,10 +27,23 @@ class Picked:
 
     point: Float[np.ndarray, "3"]
     """In the world."""
-    confidence: float
-    """0 to 1."""
     view: int
     """The view that saw it."""
+    pixel: Pixel
+    """Where in the network's image."""
+
+
+@dataclass(frozen=True)
+class _Near:
+    """A point close to a ray."""
+
+    points: ShownPoints
+    place: int
+    """In the order of the pyramid."""
+    along: float
+    """Distance along the ray."""
+    aside_px: float
+    """Distance from it, in pixels of the picture."""
 
 
 class BrowserCloud:
@@ -105,16 +119,20 @@ class BrowserCloud:
         pixel_rad = float(self._client.camera.fov) / max(1, self._client.camera.image_height)
         with self._lock:
             parts, look, drawn = self._parts, self.look, list(self._drawn)
-        found: list[tuple[float, float, Picked]] = []
+        found: list[_Near] = []
         for part, number in drawn:
             points = parts[part]
             found += _under_ray(points, points.pyramid.blocks[number], look, (origin, direction), pixel_rad)
         for limit in _PICK_PX:
-            near = [entry for entry in found if entry[1] <= limit]
+            near = [one for one in found if one.aside_px <= limit]
             if near:
-                first = min(entry[0] for entry in near)
+                first = min(one.along for one in near)
                 # Of the surface in front, the point that was aimed at.
-                return min((e for e in near if e[0] <= first * _BEHIND), key=lambda entry: entry[1])[2]
+                best = min(
+                    (one for one in near if one.along <= first * _BEHIND), key=lambda one: one.aside_px
+                )
+                view, pixel = best.points.pixel(best.place)
+                return Picked(best.points.cloud.points[best.place].astype(np.float64), view, pixel)
         return None
 
     def _follow(self) -> None:
@@ -206,26 +224,16 @@ def _under_ray(
     look: Look,
     ray: tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]],
     pixel_rad: float,
-) -> list[tuple[float, float, Picked]]:
-    """Points of a block near a ray: distance along it, distance from it in pixels, and the point."""
+) -> list[_Near]:
+    """Points of a block near a ray (origin and direction)."""
     origin, direction = ray
     offset = block.centre - origin
-    if np.linalg.norm(np.cross(direction, offset)) > block.radius + _PICK_PX[-1] * pixel_rad * np.linalg.norm(
-        offset
-    ):
+    reach = block.radius + _PICK_PX[-1] * pixel_rad * (np.linalg.norm(offset) + block.radius)
+    if np.linalg.norm(np.cross(direction, offset)) > reach:
         return []
-    part = points.cloud.points[block.start : block.stop].astype(np.float64)
-    offsets = part - origin
+    offsets = points.cloud.points[block.start : block.stop].astype(np.float64) - origin
     along = offsets @ direction
     aside = np.linalg.norm(offsets - along[:, None] * direction, axis=1)
     pixels = aside / np.maximum(along, 1e-12) / pixel_rad
     near = np.flatnonzero((along > 0) & (pixels <= _PICK_PX[-1]) & points.visible(block, look))
-    cloud = points.cloud
-    return [
-        (
-            float(along[i]),
-            float(pixels[i]),
-            Picked(part[i], float(cloud.confidence[block.start + i]), int(cloud.view_index[block.start + i])),
-        )
-        for i in near
-    ]
+    return [_Near(points, block.start + int(i), float(along[i]), float(pixels[i])) for i in near]

@@ -75,5 +75,5 @@ class BrowserFloor:
 
 def nice_length(length: float) -> float:
     """The largest of 1, 2, 5 times a power of ten that is not above a length."""
-    power = 10 ** math.floor(math.log10(length))
+    power = 10.0 ** math.floor(math.log10(length))
     return max(step * power for step in (1, 2, 5) if step * power <= length * (1 + 1e-9))

@@ -13,6 +13,7 @@ from g2vlm.export.frusta import camera_color
 from g2vlm.scene.cloud import PointCloud
 from g2vlm.scene.coloring import depth_range_of, map_colors
 from g2vlm.scene.scene import Scene
+from g2vlm.scene.view import Pixel
 from g2vlm.viewer.pyramid import Block, Pyramid, build_pyramid
 
 _TINT = 0.75
@@ -84,6 +85,21 @@ class ShownPoints:
         sample = np.concatenate([view.depth[view.valid][::97] / view.K[0, 0] for view in views])
         footprint = float(np.median(np.abs(sample))) if sample.size else 0.01
         return ShownPoints(scene, pyramid, numbered.taken(pyramid.order), footprint, depth_range_of(views))
+
+    def pixel(self, place: int) -> tuple[int, Pixel]:
+        """View and pixel (of the network's image) that a point comes from.
+
+        Args:
+            place: in the order of the pyramid.
+        """
+        rest = int(self.pyramid.order[place])
+        for view in self.scene.views:
+            count = int(np.count_nonzero(view.valid))
+            if rest < count:
+                row, column = divmod(int(np.flatnonzero(view.valid)[rest]), view.width)
+                return int(self.cloud.view_index[place]), (column, row)
+            rest -= count
+        raise IndexError(place)
 
     def visible(self, block: Block, look: Look) -> Bool[np.ndarray, " points"]:
         """Which points of a block a look shows."""

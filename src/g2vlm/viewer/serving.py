@@ -73,6 +73,9 @@ class Viewer:
             raise InputError(f"Expected an address to listen on, got {host}:{port}: {error}.") from error
         # It would ask a server elsewhere to make this page public.
         self._server.request_share_url = lambda verbose=True: None  # type: ignore[method-assign]
+        # Browsers orbit about the up direction that their camera is given. The root of the world must stay as
+        # it is: a browser places cameras by the root that it drew last.
+        self._server.scene.set_up_direction("-y")
         self._server.gui.configure_theme(
             dark_mode=True,
             show_logo=False,
@@ -102,7 +105,8 @@ class Viewer:
             self._end(number)
         if self.studio is not None:
             self.studio.queue.close()
-        self._server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
 
     def _enter(self, client: Any) -> None:
         with self._lock:

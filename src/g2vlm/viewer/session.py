@@ -86,7 +86,6 @@ class Session:
         scene = points.scene
         self.scene, self.perception = scene, perception
         self._ground = find_ground(scene)
-        self.client.scene.set_up_direction(self._ground.up)
         self.cloud.show([points])
         self.cameras.show(scene)
         self.floor.show(self._ground, scene)
@@ -113,7 +112,6 @@ class Session:
             self.cloud.add(points)
         if first and points is not None:
             self._ground = find_ground(scene)
-            self.client.scene.set_up_direction(self._ground.up)
             self.overview()
         self._about.content = describe(scene)
 
@@ -135,17 +133,20 @@ class Session:
         """Fly to where the whole scene is seen."""
         if self.scene is not None and self._ground is not None:
             self.cameras.enter(-1)
-            overview(self.scene, self._ground).take(self.client)
+            overview(self.scene, self._ground, self._aspect()).take(self.client)
 
     def visit(self, index: int) -> None:
         """Fly to where a photo was taken, and show it."""
         self.touch()
         if self.scene is not None and index < len(self.scene):
             self.cameras.enter(index)
-            camera = self.client.camera
-            aspect = max(1, camera.image_width) / max(1, camera.image_height)
-            stand_of(self.scene.views[index], aspect).take(self.client)
+            stand_of(self.scene.views[index], self._aspect()).take(self.client)
             self.look.tell_photo(index)
+
+    def _aspect(self) -> float:
+        """Width over height of the picture."""
+        camera = self.client.camera
+        return float(max(1, camera.image_width) / max(1, camera.image_height))
 
     def restyle(self, **changes: Any) -> None:
         """Change how the cloud looks."""

@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from g2vlm.errors import InputError
+from g2vlm.scene.measurement import Measurement
+from g2vlm.scene.metre.calibration import KnownThings
+from g2vlm.scene.metre.lengths import KnownDistance
 from g2vlm.scene.scale import Scale, ScaleKind
+from g2vlm.scene.view import PixelSpace
 from g2vlm.viewer.cloud import Picked
 from g2vlm.viewer.points import ShownPoints
 
@@ -39,11 +43,13 @@ class MeasurePanel:
         session.on(self._set, "Metre", self._set_metre)
 
     @property
-    def length(self) -> float | None:
-        """The distance between both ends, in the unit of the scene."""
-        if len(self._ends) < 2:
+    def measured(self) -> Measurement | None:
+        """The distance between both ends."""
+        scene = self._session.scene
+        if len(self._ends) < 2 or scene is None:
             return None
-        return float(np.linalg.norm(self._ends[0].point - self._ends[1].point))
+        first, second = self._ends
+        return scene.measure_distance(first.view, first.pixel, second.view, second.pixel, PixelSpace.MODEL)
 
     def renew(self) -> None:
         """Forget what was clicked."""
@@ -76,7 +82,7 @@ class MeasurePanel:
             self._draw()
 
     def _draw(self) -> None:
-        scene, length = self._session.client.scene, self.length
+        scene, measured = self._session.client.scene, self.measured
         number, parts = len(self._ends), self._session.cloud.parts
         radius = _ENDS_SHARE * parts[0].footprint
         self._drawn.append(
@@ -84,31 +90,31 @@ class MeasurePanel:
                 f"/measure/{number}", radius=radius, color=_COLOR, position=tuple(self._ends[-1].point)
             )
         )
-        if length is None or self._session.scene is None:
+        if measured is None:
             self._told.content = "Click the second point."
             return
         ends = np.array([[end.point for end in self._ends]], dtype=np.float32)
         self._drawn.append(
             scene.add_line_segments("/measure/line", ends, _COLOR, thickness=3.0, thickness_units="screen")
         )
-        scale = self._session.scene.scale
-        text = f"{length:.4g} {scale.unit}"
+        text = str(measured).replace("+-", "±")
         self._drawn.append(scene.add_label("/measure/text", text, position=tuple(ends[0].mean(axis=0))))
-        trust = min(end.confidence for end in self._ends)
-        self._told.content = f"**{text}**\n\n{_about_unit(scale)} Confidence of the ends: {trust:.2f}."
+        self._told.content = (
+            f"**{text}**\n\n{_about_unit(measured.scale)} Confidence of the ends: {measured.confidence:.2f}."
+        )
         self._set.disabled = False
 
     def _set_metre(self) -> None:
-        length, known, scene = self.length, float(self._known.value), self._session.scene
-        if length is None or length == 0 or scene is None:
+        scene = self._session.scene
+        if len(self._ends) < 2 or scene is None:
             raise InputError("Expected a measured length: click two points first.")
-        if not known > 0:
-            raise InputError(f"Expected a length above 0 metres, got {known:g}.")
-        factor = known / length
-        scale = Scale(ScaleKind.METRIC, f"a length of {known:g} m, measured in the viewer")
-        metric = scene.transformed(np.diag([factor, factor, factor, 1.0]), scale)
+        first, second = self._ends
+        known = KnownDistance(
+            first.view, first.pixel, second.view, second.pixel, float(self._known.value), PixelSpace.MODEL
+        )
+        metric = scene.calibrated(KnownThings(distances=(known,))).scene
         self._session.show(ShownPoints.of(metric), self._session.perception)
-        self._session.tell("Lengths are metres now", f"1 unit before is {factor:.4g} m.")
+        self._session.tell("Lengths are metres now", str(metric.scale))
 
 
 def _about_unit(scale: Scale) -> str:
