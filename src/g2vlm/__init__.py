@@ -28,10 +28,12 @@ _PLACES = {
     "FrameChoiceKind": "g2vlm.inputs.video",
     "ViewAttention": "g2vlm.model.config",
     "G2VLMError": "g2vlm.errors",
+    "Client": "g2vlm.server.client.client",
 }
 
 __all__ = [
     "Answer",
+    "Client",
     "Fit",
     "FrameChoice",
     "FrameChoiceKind",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from g2vlm.pipeline import Model
     from g2vlm.scene.scene import Scene
     from g2vlm.scene.view import View
+    from g2vlm.server.client.client import Client
 
 
 def __getattr__(name: str) -> Any:

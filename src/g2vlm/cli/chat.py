@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from g2vlm.cli.remote import RemoteOptions
 from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
 from g2vlm.cli.streams import ResultStream
 from g2vlm.cli.terminal import add_timings, format_timings, reserved_stdout, say, write_json
@@ -25,7 +26,7 @@ _FAREWELLS = ("exit", "quit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SceneOptions):
+class Options(SceneOptions, RemoteOptions):
     """Answer questions about photos or a video."""
 
     GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -60,6 +61,7 @@ class Options(SceneOptions):
             "view_attention",
             "quantization",
             "compiled",
+            "server",
         ),
     }
     EXAMPLES: ClassVar[tuple[str, ...]] = (
@@ -126,6 +128,8 @@ def run(options: Options) -> int:
         first = options.first_questions()
         sampling = options.sampling()
         target = None if options.save_path is None else require_writable(options.save_path)
+        if options.server is not None:
+            return _run_remote(options, options.server, first, out)
         start = time.perf_counter()
         photos = options.photos(asking=True)
         reading = {"read_s": time.perf_counter() - start}
@@ -142,6 +146,51 @@ def run(options: Options) -> int:
         questions = itertools.chain(first, _typed_questions() if options.interactive else ())
         if options.json:
             _answer_as_json(options, questions, ask, out, seen)
+        else:
+            for question in questions:
+                ask(question)
+    return 0
+
+
+def _run_remote(options: Options, url: str, first: tuple[str, ...], out: ResultStream) -> int:
+    """Have a service look and answer."""
+    from g2vlm.cli.remote import connect, looking
+
+    if options.save_path is not None:
+        raise InputError(
+            "Expected --save_path with g2vlm recon --server: a chat with a service gives no scene."
+        )
+    with connect(options, url) as client:
+        source = options.source()
+        say(f"sending {source} to {url}")
+        start = time.perf_counter()
+        uploads = client.upload(source)
+        wanted = {
+            **looking(options),
+            # The limit of this command counts passes, that of the service tokens of the text.
+            "max_tokens": max(1, options.max_new_tokens - 1),
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "top_k": options.top_k,
+            "seed": options.seed,
+        }
+
+        def ask(question: str) -> dict[str, Any]:
+            began = time.perf_counter()
+            on_text = None if options.json else out.write
+            answer = client.ask_uploads(question, uploads, on_text=on_text, **wanted)
+            if not options.json:
+                out.write("\n")
+            return {
+                "question": question,
+                "answer": answer.text,
+                "finished": answer.finish_reason == "stop",
+                "timings": {"service_s": time.perf_counter() - began},
+            }
+
+        questions = itertools.chain(first, _typed_questions() if options.interactive else ())
+        if options.json:
+            _answer_as_json(options, questions, ask, out, {"upload_s": time.perf_counter() - start})
         else:
             for question in questions:
                 ask(question)

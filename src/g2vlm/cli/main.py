@@ -45,6 +45,7 @@ COMMANDS = {
     "chat": Command("g2vlm.cli.chat", "answer questions about photos or a video", SCENES),
     "view": Command("g2vlm.cli.view", "look, measure, ask, export: a page in the browser", SCENES),
     "metric": Command("g2vlm.cli.metric", "bring a scene to metres by known lengths, cameras, depth", SCENES),
+    "serve": Command("g2vlm.cli.serve", "the HTTP service: chat completions, scenes, depth", SCENES),
     "export": Command("g2vlm.cli.export", "write a scene for other software: glb, colmap, ...", SCENES),
     "download": Command(
         "g2vlm.cli.download", "fetch a checkpoint from the hub, or complete one", CHECKPOINTS

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -11,6 +11,7 @@ import tyro
 
 from g2vlm.cli.known_options import KNOWN_FIELDS, MASK_FIELDS, KnownOptions, photo_files, tell_calibration
 from g2vlm.cli.long_recon import LongFilter, LongOptions, reconstruct_in_pieces, write_long
+from g2vlm.cli.remote import RemoteOptions
 from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
 from g2vlm.cli.streams import ResultStream
 from g2vlm.cli.terminal import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SceneOptions, LongOptions, KnownOptions):
+class Options(SceneOptions, LongOptions, KnownOptions, RemoteOptions):
     """Reconstruct a 3-D scene from photos or a video, with --window also a very long one.
 
     Writes coloured points (.ply, .glb), everything the model says (.npz: points, depth, poses, intrinsics,
@@ -75,6 +76,7 @@ class Options(SceneOptions, LongOptions, KnownOptions):
             "quantization",
             "compiled",
             "spill",
+            "server",
         ),
     }
     EXAMPLES: ClassVar[tuple[str, ...]] = (
@@ -109,9 +111,13 @@ def run(options: Options) -> int:
     with reserved_stdout() as out:
         target = require_writable(options.save_path)
         if options.window is not None:
+            if options.server is not None:
+                raise InputError("Expected --window or --server, got both: long videos are for this machine.")
             return _run_long(options, options.source(), target, out)
         if options.spill is not None:
             check_folder(options.spill)
+        if options.server is not None:
+            return _run_remote(options, options.server, target, out)
         start = time.perf_counter()
         photos = options.mask_photos(options.photos())
         known = options.known_things(photo_files(photos)) if options.knows_anything else None
@@ -119,25 +125,50 @@ def run(options: Options) -> int:
         model = options.load_model()
         loading = add_timings(reading, model.timings)
         scene = model.reconstruct(photos, fit=options.fit, spill=options.spill)
-        guessed = [view.name for view in scene.views if not view.focal_measured]
-        if guessed:
-            say(
-                f"warning: too few points to measure the focal length, so it is a guess: {', '.join(guessed)}"
-            )
         calibration = None if known is None else _calibrate(scene, known, target, out)
-        scene = options.finish(scene if calibration is None else calibration.scene)
-        write_scene(scene, target)
-        out.kept(target.path)
-        timings = add_timings(loading, model.timings)
-        summary = summarize(scene, timings, [target.path])
-        if calibration is not None:
-            summary["known"] = calibration.summary()
-        if options.json:
-            write_json(out, summary)
-        else:
-            say(format_timings(timings))
-            out.write(_describe(summary, target.path) + "\n")
+        shown = options.finish(scene if calibration is None else calibration.scene)
+        _report(options, shown, target, out, (lambda: add_timings(loading, model.timings), calibration))
     return 0
+
+
+def _run_remote(options: Options, url: str, target: "Target", out: ResultStream) -> int:
+    """Have a service reconstruct, write the file here, report."""
+    from g2vlm.cli.remote import reconstruct
+
+    if options.spill is not None:
+        raise InputError("Expected --spill or --server, got both: the service decides where it works.")
+    if options.knows_anything or any(getattr(options, name) for name in MASK_FIELDS):
+        raise InputError(
+            "Expected no masks and nothing known beside --server: use g2vlm metric on the scene it gives."
+        )
+    start = time.perf_counter()
+    scene = options.finish(reconstruct(options, url))
+    _report(options, scene, target, out, (lambda: {"service_s": time.perf_counter() - start}, None))
+    return 0
+
+
+def _report(
+    options: Options,
+    scene: "Scene",
+    target: "Target",
+    out: ResultStream,
+    facts: tuple[Callable[[], dict[str, float]], "Calibration | None"],
+) -> None:
+    """Write a scene, and tell what it holds, how long it took and what it was corrected by."""
+    guessed = [view.name for view in scene.views if not view.focal_measured]
+    if guessed:
+        say(f"warning: too few points to measure the focal length, so it is a guess: {', '.join(guessed)}")
+    write_scene(scene, target)
+    out.kept(target.path)
+    timings, calibration = facts
+    summary = summarize(scene, timings(), [target.path])
+    if calibration is not None:
+        summary["known"] = calibration.summary()
+    if options.json:
+        write_json(out, summary)
+    else:
+        say(format_timings(summary["timings"]))
+        out.write(_describe(summary, target.path) + "\n")
 
 
 def _calibrate(scene: "Scene", known: "KnownThings", target: "Target", out: ResultStream) -> "Calibration":

@@ -73,16 +73,20 @@ class Service:
         try:
             yield
         finally:
-            self.is_ready = False
+            self.begin_to_stop()
             sweeping.cancel()
             with suppress(asyncio.CancelledError):
                 await sweeping
-            self.jobs.begin_to_stop()
             await asyncio.to_thread(self.engine.stop, self.settings.grace_s)
             await self.jobs.end()
             self.looker.close()
             self._decoder.close()
             self.store.close()
+
+    def begin_to_stop(self) -> None:
+        """Take up no more scenes, and say that the service is not ready; in the event loop."""
+        self.is_ready = False
+        self.jobs.begin_to_stop()
 
     async def tenant(self, request: Request) -> AsyncIterator[str]:
         """Dependency of endpoints: the tenant of a request, which counts among its requests until its end."""

@@ -119,7 +119,7 @@ class Limits:
     """Most redirects followed for a URL."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(Limits):
             value = getattr(self, field.name)
             least = 0 if field.name in _MAY_BE_ZERO else "more than 0"
             if not (value > 0 or (value == 0 and field.name in _MAY_BE_ZERO)):
