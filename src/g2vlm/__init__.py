@@ -28,7 +28,7 @@ _PLACES = {
     "FrameChoiceKind": "g2vlm.inputs.video",
     "ViewAttention": "g2vlm.model.config",
     "G2VLMError": "g2vlm.errors",
-    "Client": "g2vlm.server.client.client",
+    "Client": "g2vlm.client.service",
 }
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from g2vlm.client.service import Client
     from g2vlm.errors import G2VLMError
     from g2vlm.inference.answers import Answer
     from g2vlm.inference.perception import Perception
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from g2vlm.pipeline import Model
     from g2vlm.scene.scene import Scene
     from g2vlm.scene.view import View
-    from g2vlm.server.client.client import Client
 
 
 def __getattr__(name: str) -> Any:

@@ -10,8 +10,8 @@ from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
     from g2vlm.cli.scene_options import SceneOptions
+    from g2vlm.client.service import Client
     from g2vlm.scene.scene import Scene
-    from g2vlm.server.client.client import Client
 
 _STEPS = 1000
 _OF_SERVICE = ("ckpt", "download", "device", "dtype", "view_attention", "quantization", "compiled")
@@ -33,7 +33,7 @@ def connect(options: "SceneOptions", url: str) -> "Client":
         InputError: options that a service decides, or frames chosen in a way that it does not know.
     """
     from g2vlm.cli.scene_options import SceneOptions
-    from g2vlm.server.client.client import Client
+    from g2vlm.client.service import Client
 
     own = SceneOptions()
     given = [name for name in _OF_SERVICE if getattr(options, name) != getattr(own, name)]

@@ -11,9 +11,9 @@ from small_service import pictures
 
 import g2vlm
 from g2vlm.cli.main import main
+from g2vlm.client.connection import ServiceError
+from g2vlm.client.service import Client
 from g2vlm.errors import InputError
-from g2vlm.server.client.client import Client
-from g2vlm.server.client.connection import ServiceError
 from g2vlm.server.running import address_of, listen, make_service, serving_in_thread
 from g2vlm.server.settings import Settings
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from g2vlm.server.client.connection import Connection, ServiceError
+from g2vlm.client.connection import Connection, ServiceError
 
 if TYPE_CHECKING:
     from g2vlm.scene.scene import Scene

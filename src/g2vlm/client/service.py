@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from g2vlm.server.client.connection import Connection, ServiceError
-from g2vlm.server.client.files import Photos, files_of
-from g2vlm.server.client.scenes import Progress, RemoteAnswer, RemoteScene
+from g2vlm.client.connection import Connection, ServiceError
+from g2vlm.client.files import Photos, files_of
+from g2vlm.client.scenes import Progress, RemoteAnswer, RemoteScene
 
 if TYPE_CHECKING:
     import httpx
