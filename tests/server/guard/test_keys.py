@@ -125,11 +125,19 @@ def test_damaged_key_files_are_told(key_file: Path, text: str) -> None:
         KeyRing(key_file)
 
 
-def test_key_files_open_to_others_are_refused(key_file: Path) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o620, 0o606, 0o666])
+def test_key_files_open_to_others_are_refused(key_file: Path, mode: int) -> None:
     create_key(key_file, "ada")
-    key_file.chmod(0o640)
+    key_file.chmod(mode)
     with pytest.raises(InputError, match="chmod 600"):
         KeyRing(key_file)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o440, 0o640])
+def test_secrets_as_systems_mount_them_are_taken(key_file: Path, mode: int) -> None:
+    token = create_key(key_file, "ada")
+    key_file.chmod(mode)
+    assert KeyRing(key_file).check(f"Bearer {token}").tenant == "ada"
 
 
 def test_a_ring_without_keys_is_refused(key_file: Path) -> None:

@@ -33,7 +33,8 @@ TOKEN_PREFIX = "g2vlm-"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _FILE_VERSION = 1
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# A group may read: systemd, Kubernetes and Docker hand secrets to a service in that way.
+_OTHERS = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 _UNKNOWN_DIGEST = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 
 
@@ -119,7 +120,7 @@ def read_keys(path: str | os.PathLike[str]) -> tuple[Key, ...]:
     """The rows of a key file.
 
     Raises:
-        InputError: No such file, no key file, or one that other users of the machine can read.
+        InputError: No such file, no key file, or one that any user can read or that a group can change.
     """
     try:
         with open(path, "rb") as file:
@@ -132,8 +133,8 @@ def read_keys(path: str | os.PathLike[str]) -> tuple[Key, ...]:
         ) from error
     if mode & _OTHERS:
         raise InputError(
-            f"Expected a key file that its owner alone can read, but {path} is open to others "
-            f"(mode {stat.S_IMODE(mode):o}): run  chmod 600 {path}"
+            f"Expected a key file for its owner, and at most a group that reads it, but {path} is open to "
+            f"others (mode {stat.S_IMODE(mode):o}): run  chmod 600 {path}"
         )
     try:
         document = json.loads(content)
