@@ -68,6 +68,15 @@ def bound_uploads(client: Any, max_bytes: int) -> None:
             states.pop(message.transfer_uuid, None)
             text = f"{message.filename}: {message.size_bytes / 1e6:.0f} MB, at most {max_bytes / 1e6:.0f} MB."
             client.add_notification("Upload refused", text, color="red")
+            # The button waits until all has arrived: without this it would stay grey.
+            client._websock_connection.queue_message(
+                _messages.FileTransferPartAck(
+                    source_component_uuid=message.source_component_uuid,
+                    transfer_uuid=message.transfer_uuid,
+                    transferred_bytes=message.size_bytes,
+                    total_bytes=message.size_bytes,
+                )
+            )
 
     def on_part(client_id: int, message: Any) -> None:
         state = states.get(message.transfer_uuid)

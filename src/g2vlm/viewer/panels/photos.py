@@ -76,13 +76,16 @@ class PhotosPanel:
             size = len(uploaded.content)
             if self._uploaded_bytes + size > self._limits.max_upload_mb * 1_000_000:
                 raise InputError(f"Expected at most {self._limits.max_upload_mb} MB of files in all.")
-            path = store(uploaded.name, uploaded.content, self._folder)
+            path, about = store(uploaded.name, uploaded.content, self._folder), None
             try:
-                about = self._studio.examine(path)
                 self._check_mixture(path)
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
+                about = self._studio.examine(path)
+            except InputError as error:
+                # Where the file lies here is nobody's business there.
+                raise InputError(str(error).replace(f"{path.parent}/", "")) from error
+            finally:
+                if about is None:
+                    path.unlink(missing_ok=True)
             self._uploaded_bytes += size
             self._files.append((path, about))
             self._tell_files()
