@@ -19,7 +19,6 @@ from g2vlm.data.world.config import full_world
 from g2vlm.errors import InputError
 from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
 from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
-from g2vlm.evaluation.benchmarks.seven_scenes import SevenScenesBenchmark
 from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
 from g2vlm.evaluation.geometry import compare
 from g2vlm.evaluation.registry import BENCHMARKS, Request, build_benchmark
@@ -145,35 +144,6 @@ def test_far_depths_neither_count_nor_cost(sample: SceneSample, as_scene: Callab
     assert compare(as_scene(sample), far, GeometryOptions(max_depth=limit)).abs_rel == pytest.approx(
         0, abs=1e-5
     )
-
-
-def test_seven_scenes_are_read(tmp_path: Path) -> None:
-    folder = tmp_path / "chess" / "seq-03"
-    folder.mkdir(parents=True)
-    (tmp_path / "chess" / "TestSplit.txt").write_text("sequence3\n")
-    for frame in range(0, 410, 10):
-        stem = f"frame-{frame:06d}"
-        Image.new("RGB", (64, 48), (frame % 255, 0, 0)).save(folder / f"{stem}.color.png")
-        depth = np.full((48, 64), 1500, np.uint16)
-        depth[0, 0], depth[0, 1] = 65535, 0
-        Image.fromarray(depth).save(folder / f"{stem}.depth.proj.png")
-        pose = np.eye(4)
-        pose[0, 3] = frame
-        np.savetxt(folder / f"{stem}.pose.txt", pose)
-    benchmark = SevenScenesBenchmark(tmp_path, num_views=3)
-    assert benchmark.scenes() == ["chess/seq-03"]
-    trial = benchmark.load("chess/seq-03")
-    assert trial.truth is not None
-    assert trial.truth.T_world_camera[:, 0, 3].tolist() == [0, 200, 400]
-    assert float(trial.truth.depth[0, 5, 5]) == 1.5
-    assert trial.truth.valid[0, 0, :3].tolist() == [False, False, True]
-    assert len(SevenScenesBenchmark(tmp_path).load("chess/seq-03").photos) == 1
-    (folder / "frame-000000.pose.txt").write_text("1 2 3")
-    with pytest.raises(InputError, match="4x4"):
-        benchmark.load("chess/seq-03")
-    (folder / "frame-000000.depth.proj.png").unlink()
-    with pytest.raises(InputError, match=r"depth\.proj\.png"):
-        benchmark.load("chess/seq-03")
 
 
 def test_the_command_measures_scenes_and_questions_of_ones_own(

@@ -136,6 +136,12 @@ MEASURES = (
         HIGHER,
         lambda s: _below(_signed(s), 15),
     ),
+    Measure(
+        "pose/rra30", "rotations within 30 degrees", "share", HIGHER, lambda s: _below(s.rotation_deg, 30)
+    ),
+    Measure(
+        "pose/rta30", "translations within 30 degrees", "share", HIGHER, lambda s: _below(_folded(s), 30)
+    ),
     Measure("pose/rotation_deg", "mean rotation error", "deg", LOWER, lambda s: s.rotation_deg),
     Measure(
         "pose/rotation_median_deg",
@@ -154,6 +160,8 @@ MEASURES = (
         Statistic.MEDIAN,
     ),
     Measure("pose/ate", "trajectory error after Sim(3)", "m", LOWER, lambda s: [s.ate]),
+    Measure("pose/rpe_m", "relative pose error, translation", "m", LOWER, lambda s: [s.rpe_translation]),
+    Measure("pose/rpe_deg", "relative pose error, rotation", "deg", LOWER, lambda s: [s.rpe_rotation_deg]),
     Measure(
         "points/pointwise",
         "points, same pixel, share of the diagonal",

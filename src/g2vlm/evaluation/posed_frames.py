@@ -172,8 +172,22 @@ def intrinsics_at(frame: ListedFrame, size: tuple[int, int]) -> Float[np.ndarray
     return frame.K if frame.K_size is None else resized_intrinsics(frame.K, frame.K_size, size)
 
 
+@dataclass(frozen=True)
+class Knowledge:
+    """What the truth of a benchmark knows."""
+
+    depth: bool = True
+    """Where every frame has it."""
+    poses: bool = True
+    intrinsics: bool = True
+
+
 def trial_of(
-    frames: Sequence[ListedFrame], limits: DepthLimits, *, part: str = "", depth: bool = True
+    frames: Sequence[ListedFrame],
+    limits: DepthLimits,
+    *,
+    part: str = "",
+    knows: Knowledge = Knowledge(),
 ) -> Trial:
     """Photos of some frames with the truth about them, at the size of the photos.
 
@@ -183,15 +197,14 @@ def trial_of(
         frames: of one scene, in the order in which the method sees them.
         limits: which depths count.
         part: what the scene belongs to in tables.
-        depth: read depth where every frame has it.
+        knows: what is compared; the rest is left out of the truth.
 
     Raises:
         InputError: a photo or a depth file cannot be read, or photos differ in size.
     """
     photos = tuple(read_photo(frame) for frame in frames)
-    K = np.stack([intrinsics_at(f, photo.size) for f, photo in zip(frames, photos, strict=True)])
-    depths = valids = None
-    if depth and all(frame.depth is not None for frame in frames):
+    depths = valids = poses = K = None
+    if knows.depth and all(frame.depth is not None for frame in frames):
         if len({photo.size for photo in photos}) > 1:
             sizes = sorted({photo.size for photo in photos})
             raise InputError(f"Expected photos of one size where depth is compared, got {sizes}.")
@@ -200,8 +213,12 @@ def trial_of(
         ]
         depths = torch.from_numpy(np.stack([d for d, _ in found])).float()
         valids = torch.from_numpy(np.stack([v for _, v in found]))
-    poses = torch.from_numpy(np.stack([frame.T_world_camera for frame in frames]))
-    return Trial(photos, SceneTruth(depths, valids, poses.double(), torch.from_numpy(K).float()), part=part)
+    if knows.poses:
+        poses = torch.from_numpy(np.stack([frame.T_world_camera for frame in frames])).double()
+    if knows.intrinsics:
+        stacked = np.stack([intrinsics_at(f, photo.size) for f, photo in zip(frames, photos, strict=True)])
+        K = torch.from_numpy(stacked).float()
+    return Trial(photos, SceneTruth(depths, valids, poses, K), part=part)
 
 
 def _at_size(depth: np.ndarray, known: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

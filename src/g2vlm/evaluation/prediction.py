@@ -61,7 +61,7 @@ class Prediction:
         """`T_model_original`, completed."""
         if self.T_model_original is not None:
             return self.T_model_original
-        return np.broadcast_to(np.eye(3), (len(self), 3, 3))
+        return np.tile(np.eye(3), (len(self), 1, 1))
 
     @classmethod
     def of_views(cls, views: Sequence[View]) -> "Prediction":

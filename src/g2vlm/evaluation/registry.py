@@ -9,12 +9,18 @@ from g2vlm.data.questions.phrasing.rephrasing import Phrasing
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
-from g2vlm.evaluation.benchmarks import frames, question_file, scene_folder, seven_scenes, sintel
+from g2vlm.evaluation.benchmarks import frames, question_file, scene_folder, sintel
 from g2vlm.evaluation.benchmarks.frames import FramesBenchmark
+from g2vlm.evaluation.benchmarks.geometry import (
+    depths,
+    relative_poses,
+    seven_scenes,
+    surfaces,
+    trajectories,
+)
 from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
 from g2vlm.evaluation.benchmarks.reasoning import mindcube, omnispatial, ost, spar, vsi
 from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
-from g2vlm.evaluation.benchmarks.seven_scenes import SevenScenesBenchmark
 from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
 from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark
 from g2vlm.evaluation.grouping import GroupOptions
@@ -98,6 +104,21 @@ def _frames(request: Request) -> Benchmark:
     return FramesBenchmark(_path(request), grouping, request.own_groups)
 
 
+def _sequences(
+    summary: str,
+    build: Callable[[Path, int | None, int | None], Benchmark],
+    layout: str,
+    published: tuple[Published, ...] = (),
+) -> Entry:
+    """A benchmark of sequences, which takes numbers of scenes and of views."""
+    return Entry(
+        summary,
+        lambda request: build(_path(request), request.num_scenes, request.num_views),
+        layout,
+        published=published,
+    )
+
+
 BENCHMARKS: dict[str, Entry] = {
     "synthetic": Entry("rendered rooms that no model was trained on: geometry and questions", _synthetic),
     "frames": Entry(
@@ -120,12 +141,65 @@ BENCHMARKS: dict[str, Entry] = {
         "MPI Sintel: depth of single images",
         lambda request: SintelBenchmark(_path(request), request.num_scenes),
         sintel.LAYOUT,
+        published=sintel.PUBLISHED,
     ),
-    "seven_scenes": Entry(
+    "nyu": Entry(
+        "NYU-v2: depth of single images",
+        lambda request: depths.nyu(_path(request), request.num_scenes),
+        depths.NYU_LAYOUT,
+        published=depths.NYU_PUBLISHED,
+    ),
+    "bonn": _sequences("Bonn: depth of videos", depths.bonn, depths.BONN_LAYOUT),
+    "kitti_depth": _sequences("KITTI: depth of videos", depths.kitti, depths.KITTI_LAYOUT),
+    "sintel_videos": _sequences(
+        "MPI Sintel: depth of videos, and trajectories",
+        depths.sintel_videos,
+        depths.SINTEL_LAYOUT,
+        depths.SINTEL_PUBLISHED,
+    ),
+    "seven_scenes": _sequences(
         "7-Scenes: points of filmed rooms",
-        lambda request: SevenScenesBenchmark(_path(request), request.num_scenes, request.num_views),
+        seven_scenes.seven_scenes,
         seven_scenes.LAYOUT,
+        seven_scenes.PUBLISHED,
     ),
+    "eth3d": _sequences(
+        "ETH3D: points of photographed places",
+        surfaces.eth3d,
+        surfaces.ETH3D_LAYOUT,
+        surfaces.ETH3D_PUBLISHED,
+    ),
+    "dtu": _sequences("DTU: points of objects", surfaces.dtu, surfaces.DTU_LAYOUT),
+    "nrgbd": _sequences(
+        "Neural RGB-D: points of rendered rooms",
+        surfaces.nrgbd,
+        surfaces.NRGBD_LAYOUT,
+        surfaces.NRGBD_PUBLISHED,
+    ),
+    "co3d": Entry(
+        "Co3Dv2: relative poses around objects",
+        lambda request: relative_poses.co3d(
+            _path(request), request.num_scenes, request.num_views, request.seed
+        ),
+        relative_poses.CO3D_LAYOUT,
+        published=relative_poses.CO3D_PUBLISHED,
+    ),
+    "realestate10k": Entry(
+        "RealEstate10K: relative poses of house tours",
+        lambda request: relative_poses.realestate10k(
+            _path(request), request.num_scenes, request.num_views, request.seed
+        ),
+        relative_poses.REALESTATE_LAYOUT,
+    ),
+    "scannet_1500": Entry(
+        "ScanNet-1500: relative poses of pairs",
+        lambda request: relative_poses.scannet_1500(_path(request), request.num_scenes),
+        relative_poses.SCANNET_LAYOUT,
+    ),
+    "tum": _sequences(
+        "TUM RGB-D: trajectories", trajectories.tum, trajectories.TUM_LAYOUT, trajectories.TUM_PUBLISHED
+    ),
+    "scannet": _sequences("ScanNet: trajectories", trajectories.scannet, trajectories.SCANNET_LAYOUT),
     "spar_bench": Entry(
         "SPAR-Bench: depth, distance and relations in one or several views",
         lambda request: spar.spar_bench(_path(request), request.num_scenes),

@@ -17,6 +17,7 @@ import torch
 
 from g2vlm.errors import InputError
 from g2vlm.evaluation.geometry import GeometryOptions, SceneTruth
+from g2vlm.evaluation.published import G2VLM_PAPER, table
 from g2vlm.evaluation.trials import Trial
 from g2vlm.inputs.photos import load_photos
 
@@ -26,6 +27,17 @@ LAYOUT = (
     "and training/camdata_left/<sequence>/frame_0001.cam"
 )
 MAX_DEPTH_M = 70.0
+PUBLISHED = table(
+    G2VLM_PAPER,
+    ("depth/abs_rel", "depth/delta"),
+    {
+        "G2VLM": (0.297, 0.589),
+        "VGGT": (0.335, 0.599),
+        "Pi3": (0.277, 0.614),
+        "CUT3R": (0.418, 0.520),
+        "Fast3R": (0.544, 0.509),
+    },
+)
 _TAG = 202021.25
 
 
