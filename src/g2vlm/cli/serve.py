@@ -117,6 +117,7 @@ def run(options: Options) -> int:
             data=options.data,
             keys=options.keys,
             fetch_urls=options.fetch_urls,
+            local_only=options.keys is None and not options.open_to_all,
             origins=tuple(origin.strip() for origin in options.origins.split(",") if origin.strip()),
             grace_s=options.grace_s,
             limits=options.limits(),

@@ -17,7 +17,6 @@ from g2vlm.server.scenes.routes import scenes_router
 from g2vlm.server.service import Service
 from g2vlm.server.web.errors import add_error_handlers
 from g2vlm.server.web.gate import REQUEST_ID, Gate
-from g2vlm.server.web.json_body import GuardedRoute
 
 _DESCRIPTION = """From photos or a video to a 3-D scene and to answers about it.
 
@@ -50,7 +49,6 @@ def create_app(service: Service) -> FastAPI:
         health_router(service),
     )
     for router in routers:
-        router.route_class = GuardedRoute
         app.include_router(router)
     add_error_handlers(app)
     if service.settings.origins:
@@ -61,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=[REQUEST_ID, "Retry-After"],
         )
-    app.add_middleware(Gate, limits=service.limits, metrics=service.metrics)
+    app.add_middleware(Gate, settings=service.settings, metrics=service.metrics, keys=service.keys)
     app.openapi = lambda: _description(app, service)  # type: ignore[method-assign]
     return app
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from g2vlm.server.guard.refusals import NotFoundError
 from g2vlm.server.service import Service
 from g2vlm.server.web.errors import documented, error_response
+from g2vlm.server.web.json_body import GuardedRoute
 from g2vlm.server.web.metrics import CONTENT_TYPE
 
 
@@ -35,7 +36,7 @@ class ModelList(BaseModel):
 
 def health_router(service: Service) -> APIRouter:
     """`/health`, `/metrics` and `/v1/models`."""
-    router = APIRouter(tags=["service"])
+    router = APIRouter(tags=["service"], route_class=GuardedRoute)
 
     @router.get("/health/live", response_model=Health, responses=documented())
     async def is_alive() -> Health:

@@ -20,6 +20,8 @@ class Settings:
     """File with the digests of API keys; none asks for none."""
     fetch_urls: bool = False
     """Whether photos may be named by https addresses."""
+    local_only: bool = False
+    """Whether the service is for this machine alone, and must be asked for by such a name."""
     origins: tuple[str, ...] = ()
     """Web pages of which addresses may call the service from a browser."""
     grace_s: int | float = 30.0

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,6 +10,7 @@ from small_service import chat_body, small_service
 
 import g2vlm
 from g2vlm.server.app import create_app
+from g2vlm.server.guard.keys import create_key
 from g2vlm.server.guard.limits import Limits
 from g2vlm.server.guard.logging import JsonFormatter
 from g2vlm.server.service import Service
@@ -130,3 +132,80 @@ def test_the_description_is_complete(client: TestClient) -> None:
         assert {"400", "404", "405", "429"} <= set(operation["responses"]), (method, path)
         assert "HTTPValidationError" not in json.dumps(operation)
     assert "security" not in description
+
+
+def test_strangers_are_refused_before_their_body_is_read(model: g2vlm.Model, tmp_path: Path) -> None:
+    token = create_key(tmp_path / "keys.json", "ada")
+
+    def blocks():  # type: ignore[no-untyped-def]
+        for _ in range(50):
+            yield bytes(1000)
+
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    read: list[int] = []
+
+    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+        async def counted():  # type: ignore[no-untyped-def]
+            message = await receive()
+            read.append(len(message.get("body", b"")))
+            return message
+
+        await create_app_once(scope, counted, send)
+
+    create_app_once = create_app(small_service(model, keys=tmp_path / "keys.json"))
+    client = TestClient(app)
+    for headers in ({}, {"Authorization": "Bearer g2vlm-0-0"}, {"Authorization": "Basic eDp5"}):
+        refused = client.post("/v1/uploads", content=blocks(), headers={**form, **headers})
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+    assert read == []
+    headers = {**form, "Authorization": f"Bearer {token}"}
+    assert client.post("/v1/uploads", content=blocks(), headers=headers).status_code == 400
+    assert sum(read) > 0
+    for path in ("/health/live", "/openapi.json", "/metrics"):
+        assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://testserver.evil.example", "file://", ""]
+)
+def test_foreign_pages_change_nothing(client: TestClient, origin: str) -> None:
+    for send in (
+        lambda headers: client.post("/v1/chat/completions", json=chat_body(), headers=headers),
+        lambda headers: client.post("/v1/uploads", files={"files": b"a"}, headers=headers),
+        lambda headers: client.delete("/v1/scenes/scene_" + "0" * 32, headers=headers),
+    ):
+        refused = send({"Origin": origin})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+
+
+def test_own_pages_and_named_ones_may(model: g2vlm.Model) -> None:
+    named = small_service(model, origins=("https://page.example",))
+    with TestClient(create_app(named)) as client:
+        for origin in ("http://testserver", "https://page.example"):
+            told = client.post("/v1/chat/completions", json=chat_body(), headers={"Origin": origin})
+            assert told.status_code == 200
+        asked = client.options(
+            "/v1/scenes",
+            headers={"Origin": "https://page.example", "Access-Control-Request-Method": "POST"},
+        )
+        assert asked.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[::1", "127.1x"]
+)
+def test_a_name_that_was_led_here_is_refused(model: g2vlm.Model, host: str) -> None:
+    with TestClient(create_app(small_service(model, local_only=True))) as client:
+        assert client.get("/v1/models", headers={"Host": host}).status_code == 403
+        for own in ("127.0.0.1:8000", "localhost", "[::1]:8000", "LOCALHOST:1", "192.168.1.2"):
+            assert client.get("/v1/models", headers={"Host": own}).status_code == 200
+
+
+def test_json_is_read_with_care_by_every_endpoint(client: TestClient) -> None:
+    deep = b'{"a":' + b"[" * 40 + b"]" * 40 + b"}"
+    for path in ("/v1/chat/completions", "/v1/scenes", "/v1/depth"):
+        for body, word in ((deep, "levels"), (b'{"a": NaN}', "NaN"), (b'{"a": "\\ud83d"}', "UTF-8")):
+            told = client.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert told.status_code == 400
+            assert word in told.json()["error"]["message"]

@@ -20,12 +20,13 @@ from g2vlm.server.guard.limits import Limits
 from g2vlm.server.guard.refusals import NotFoundError
 from g2vlm.server.service import Service
 from g2vlm.server.web.errors import ParameterError, documented
+from g2vlm.server.web.json_body import GuardedRoute
 from g2vlm.server.web.waiting import result_of
 
 
 def chat_router(service: Service) -> APIRouter:
     """`POST /v1/chat/completions`."""
-    router = APIRouter(tags=["chat"])
+    router = APIRouter(tags=["chat"], route_class=GuardedRoute)
 
     @router.post(
         "/v1/chat/completions",

@@ -17,6 +17,7 @@ from g2vlm.server.store.records import UploadRecord
 from g2vlm.server.store.store import Store
 from g2vlm.server.store.uploads import Arriving
 from g2vlm.server.web.errors import documented
+from g2vlm.server.web.json_body import GuardedRoute
 
 _BLOCK = 1 << 20
 UploadId = Annotated[str, InPath(pattern=UPLOAD_ID, description="As `POST /v1/uploads` gave it.")]
@@ -50,7 +51,7 @@ class Deleted(BaseModel):
 
 def uploads_router(service: Service) -> APIRouter:
     """`/v1/uploads`."""
-    router = APIRouter(tags=["uploads"])
+    router = APIRouter(tags=["uploads"], route_class=GuardedRoute)
 
     @router.post("/v1/uploads", status_code=201, response_model=UploadList, responses=documented(415, 507))
     async def create_uploads(

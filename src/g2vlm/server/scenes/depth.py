@@ -18,6 +18,7 @@ from g2vlm.server.media.reading import Part
 from g2vlm.server.scenes.schemas import DepthMap, DepthRequest
 from g2vlm.server.service import Service
 from g2vlm.server.web.errors import documented
+from g2vlm.server.web.json_body import GuardedRoute
 from g2vlm.server.web.waiting import result_of, unless_client_leaves
 
 _HEADERS = {
@@ -29,7 +30,7 @@ _HEADERS = {
 
 def depth_router(service: Service) -> APIRouter:
     """`POST /v1/depth`."""
-    router = APIRouter(tags=["scenes"])
+    router = APIRouter(tags=["scenes"], route_class=GuardedRoute)
 
     @router.post(
         "/v1/depth",

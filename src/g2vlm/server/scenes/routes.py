@@ -36,6 +36,7 @@ from g2vlm.server.service import Service
 from g2vlm.server.store.records import JobState, SceneRecord
 from g2vlm.server.web.errors import documented
 from g2vlm.server.web.events import event
+from g2vlm.server.web.json_body import GuardedRoute
 from g2vlm.server.web.waiting import client_leaves, result_of
 
 SceneId = Annotated[str, InPath(pattern=SCENE_ID, description="As `POST /v1/scenes` gave it.")]
@@ -52,7 +53,7 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 
 def scenes_router(service: Service) -> APIRouter:
     """`/v1/scenes` and `/view`."""
-    router = APIRouter(tags=["scenes"])
+    router = APIRouter(tags=["scenes"], route_class=GuardedRoute)
     add_scene_endpoints(router, service)
     add_file_endpoints(router, service)
     add_question_endpoints(router, service)

@@ -11,10 +11,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from g2vlm.server.guard.keys import KeyRing
 from g2vlm.server.guard.limits import Limits
 from g2vlm.server.guard.logging import request_context
-from g2vlm.server.guard.refusals import BusyError
+from g2vlm.server.guard.origins import check_local_host, check_origin
+from g2vlm.server.guard.refusals import BusyError, RefusedError
+from g2vlm.server.settings import Settings
 from g2vlm.server.web.errors import CLIENT_LEFT, error_response, response_of
+from g2vlm.server.web.identity import as_bearer
 from g2vlm.server.web.metrics import Metrics
 
 _log = logging.getLogger("g2vlm.server.requests")
@@ -25,6 +29,8 @@ _MULTIPART_BYTES = 1 << 20
 """What a form may take beside its files."""
 _ALWAYS_OPEN = ("/health", "/metrics")
 """Answered however busy the service is."""
+_OPEN_TO_STRANGERS = (*_ALWAYS_OPEN, "/openapi.json")
+"""Answered without a key: they hold nothing of a tenant."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -38,12 +44,14 @@ class Gate:
 
     Args:
         app: what is behind it.
-        limits: of the service.
+        settings: of the service.
         metrics: told about every request.
+        keys: that open the service; none asks for none.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
-        self._app, self._limits, self._metrics = app, limits, metrics
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, keys: KeyRing | None) -> None:
+        self._app, self._settings, self._metrics, self._keys = app, settings, metrics, keys
+        self._limits = settings.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -77,7 +85,26 @@ class Gate:
         busy = self._metrics.num_open > self._limits.concurrent_requests
         if busy and not scope["path"].startswith(_ALWAYS_OPEN):
             return response_of(BusyError("Expected room for a request, but too many are in work."))
+        try:
+            self._admit(scope)
+        except RefusedError as error:
+            return response_of(error)
         return None
+
+    def _admit(self, scope: Scope) -> None:
+        """Look at who asks, before anything of the body is read: strangers cannot fill memory or disk.
+
+        Raises:
+            RefusedError: a stranger, or a foreign page in a visitor's browser.
+        """
+        headers, method = Headers(scope=scope), scope["method"]
+        if self._settings.local_only:
+            check_local_host(headers.get("host"))
+        check_origin(method, headers.get("origin"), headers.get("host"), self._settings.origins)
+        # Browsers ask with OPTIONS, without a key, whether a page may ask; no endpoint does anything at it.
+        is_open = scope["path"].startswith(_OPEN_TO_STRANGERS) or method == "OPTIONS"
+        if self._keys is not None and not is_open:
+            self._keys.check(as_bearer(headers.get("authorization")))
 
     def _end(self, scope: Scope, passage: "_Passage", seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")

@@ -25,12 +25,13 @@ def tenant_of(request: Request, keys: KeyRing | None) -> str:
     if keys is None:
         tenant = LOCAL_TENANT
     else:
-        tenant = keys.check(_as_bearer(request.headers.get("authorization"))).tenant
+        tenant = keys.check(as_bearer(request.headers.get("authorization"))).tenant
     request.state.tenant = tenant
     return tenant
 
 
-def _as_bearer(authorization: str | None) -> str | None:
+def as_bearer(authorization: str | None) -> str | None:
+    """The header `Authorization` with a key, which may have come as a password."""
     scheme, _, rest = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return authorization
