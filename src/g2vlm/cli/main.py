@@ -46,6 +46,7 @@ COMMANDS = {
     "view": Command("g2vlm.cli.view", "look, measure, ask, export: a page in the browser", SCENES),
     "metric": Command("g2vlm.cli.metric", "bring a scene to metres by known lengths, cameras, depth", SCENES),
     "serve": Command("g2vlm.cli.serve", "the HTTP service: chat completions, scenes, depth", SCENES),
+    "measure": Command("g2vlm.cli.measure", "read distances, heights, boxes, areas off a scene", SCENES),
     "export": Command("g2vlm.cli.export", "write a scene for other software: glb, colmap, ...", SCENES),
     "download": Command(
         "g2vlm.cli.download", "fetch a checkpoint from the hub, or complete one", CHECKPOINTS

@@ -3,6 +3,9 @@
 from g2vlm.scene.cloud import PointCloud
 from g2vlm.scene.formats import FORMATS
 from g2vlm.scene.measurement import Measurement, RegionSize
+from g2vlm.scene.measuring.boxes import BoxAxes, BoxSize
+from g2vlm.scene.measuring.floor import Floor
+from g2vlm.scene.measuring.larger import Area
 from g2vlm.scene.metre import Calibration, KnownBaseline, KnownDistance, KnownThings
 from g2vlm.scene.save_options import SaveOptions
 from g2vlm.scene.scale import Scale, ScaleKind
@@ -13,8 +16,12 @@ from g2vlm.scene.writing import atomic_folder, atomic_path
 
 __all__ = [
     "FORMATS",
+    "Area",
     "Bounds",
+    "BoxAxes",
+    "BoxSize",
     "Calibration",
+    "Floor",
     "KnownBaseline",
     "KnownDistance",
     "KnownThings",

@@ -159,16 +159,9 @@ def measure_size(
     Raises:
         InputError: a rectangle that is empty, outside of the image or without valid points.
     """
-    left, top, right, bottom = box
-    if not (left <= right and top <= bottom):
-        raise InputError(
-            f"Expected a box as left, top, right, bottom with left <= right, top <= bottom, got {box}."
-        )
     if not 0 <= trim_percent < 50:
         raise InputError(f"Expected trim_percent from 0 to below 50, got {trim_percent}.")
-    u0, v0 = _to_model(view, (left, top), space)
-    u1, v1 = _to_model(view, (right, bottom), space)
-    rows, columns = _covered(v0, v1, view.height), _covered(u0, u1, view.width)
+    rows, columns = region_of(view, box, space)
     valid = view.valid[rows, columns]
     points = view.points_camera[rows, columns][valid].astype(np.float64)
     if len(points) == 0:
@@ -180,6 +173,22 @@ def measure_size(
     width, height, depth = (float(x) for x in ordered[len(points) - 1 - dropped] - ordered[dropped])
     trust = float(np.median(view.confidence[rows, columns][valid]))
     return RegionSize(width, height, depth, scale, trust, len(points))
+
+
+def region_of(view: View, box: PixelBox, space: PixelSpace) -> tuple[slice, slice]:
+    """Rows and columns of the point map that a rectangle of pixels covers.
+
+    Raises:
+        InputError: the rectangle is empty, or outside of the image.
+    """
+    left, top, right, bottom = box
+    if not (left <= right and top <= bottom):
+        raise InputError(
+            f"Expected a box as left, top, right, bottom with left <= right, top <= bottom, got {box}."
+        )
+    u0, v0 = _to_model(view, (left, top), space)
+    u1, v1 = _to_model(view, (right, bottom), space)
+    return _covered(v0, v1, view.height), _covered(u0, u1, view.width)
 
 
 def _covered(start: float, stop: float, size: int) -> slice:

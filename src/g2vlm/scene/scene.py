@@ -16,6 +16,10 @@ from g2vlm.scene.contact_sheet import scene_html
 from g2vlm.scene.filtering import away_from_edges, filter_by_confidence
 from g2vlm.scene.formats import Progress, find_target, no_progress
 from g2vlm.scene.measurement import Measurement, RegionSize, measure_depth, measure_distance, measure_size
+from g2vlm.scene.measuring import larger
+from g2vlm.scene.measuring.boxes import BoxAxes, BoxSize
+from g2vlm.scene.measuring.floor import Floor, find_floor
+from g2vlm.scene.measuring.larger import Area
 from g2vlm.scene.save_options import SaveOptions
 from g2vlm.scene.scale import Scale, ScaleKind
 from g2vlm.scene.view import Pixel, PixelBox, PixelSpace, View
@@ -240,6 +244,44 @@ class Scene:
             InputError: no such view, a box that is empty, outside of the image or without valid points.
         """
         return measure_size(self.view_at(view), box, space, self.scale)
+
+    def measure_points(self, point_a: Float[np.ndarray, "3"], point_b: Float[np.ndarray, "3"]) -> Measurement:
+        """Straight distance between two points in world coordinates, as those of `points_world`."""
+        a, b = (np.asarray(point, dtype=np.float64) for point in (point_a, point_b))
+        return larger.measure_points(self.views, a, b, self.scale)
+
+    def measure_height(self, view: int, pixel: Pixel, space: PixelSpace = PixelSpace.ORIGINAL) -> Measurement:
+        """Height of a pixel's point above the floor (`floor`); else as `measure_depth`.
+
+        Raises:
+            InputError: besides, a scene that shows no floor.
+        """
+        self.view_at(view)
+        return larger.measure_height(self.views, view, pixel, space, self.scale)
+
+    def measure_box(
+        self,
+        view: int,
+        box: PixelBox,
+        space: PixelSpace = PixelSpace.ORIGINAL,
+        axes: BoxAxes = BoxAxes.UPRIGHT,
+    ) -> BoxSize:
+        """Box around what a rectangle of pixels shows; arguments and errors as in `measure_size`."""
+        self.view_at(view)
+        return larger.measure_box(self.views, view, box, space, self.scale, axes)
+
+    def measure_area(self, view: int, pixel: Pixel, space: PixelSpace = PixelSpace.ORIGINAL) -> Area:
+        """Area of the flat surface around a pixel, as far as this view shows it; else as `measure_depth`.
+
+        Raises:
+            InputError: besides, a pixel whose surroundings are not flat.
+        """
+        self.view_at(view)
+        return larger.measure_area(self.views, view, pixel, space, self.scale)
+
+    def floor(self) -> Floor | None:
+        """The floor, where the scene shows one: see `measuring.floor.find_floor`."""
+        return find_floor(self.views)
 
     def view_at(self, index: int) -> View:
         """The view of a number from 0.
