@@ -9,8 +9,8 @@ import pytest
 
 from g2vlm.errors import OutputError
 from g2vlm.export.page import static_page
-from g2vlm.export.page.ground import find_ground
 from g2vlm.export.page.packing import along_curve, pack_points, unpack_colors, unpack_positions
+from g2vlm.scene.ground import find_ground
 from g2vlm.scene.scene import Scene
 
 

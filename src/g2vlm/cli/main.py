@@ -56,6 +56,7 @@ COMMANDS = {
         "g2vlm.cli.assemble", "put public towers into a checkpoint to train from", CHECKPOINTS
     ),
     "data": Command("g2vlm.cli.data", "prepare data sets for training, check them, look at them", MEASURE),
+    "compare": Command("g2vlm.cli.compare", "two scenes or checkpoints on the same photos", MEASURE),
     "eval": Command("g2vlm.cli.eval", "measure a checkpoint on a benchmark", MEASURE),
     "bench": Command("g2vlm.cli.bench", "measure speed and memory beside this machine's own", MEASURE),
     "train": Command("g2vlm.cli.train", "train or fine-tune a model by a recipe", MEASURE),

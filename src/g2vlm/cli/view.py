@@ -77,8 +77,14 @@ def run(options: Options) -> int:
         write_json(out, {"address": viewer.address})
     else:
         out.write(f"{viewer.address}\n")
-    say("Ctrl+C ends it.")
-    if options.open:
+    serve(viewer, open_browser=options.open)
+    return 0
+
+
+def serve(viewer: "Viewer", *, open_browser: bool) -> None:
+    """Keep a viewer until the user ends it."""
+    say(f"{viewer.address} until Ctrl+C")
+    if open_browser:
         # A machine without a browser is no mistake: the address is printed.
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(viewer.address)
@@ -88,7 +94,6 @@ def run(options: Options) -> int:
         say("")
     finally:
         viewer.close()
-    return 0
 
 
 def start(options: Options) -> "Viewer":

@@ -25,6 +25,8 @@ from g2vlm.scene.scale import Scale, ScaleKind
 from g2vlm.scene.view import Pixel, PixelBox, PixelSpace, View
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from g2vlm.scene.metre.calibration import Calibration, KnownThings
 
 __all__ = ["Bounds", "HasMatrix", "PixelSpace", "Scale", "ScaleKind", "Scene", "View"]
@@ -318,6 +320,19 @@ class Scene:
 
         known = KnownThings(distances=(KnownDistance(view_a, pixel_a, view_b, pixel_b, metres),))
         return self.calibrated(known).scene
+
+    def plot(self) -> "Figure":
+        """A sheet of photos, depth, confidence, and the cameras from above, for notebooks and reports.
+
+        Returns:
+            A figure of matplotlib: `scene.plot().savefig("room.png")`.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from g2vlm.scene.plotting import plot_scene
+
+        return plot_scene(self)
 
     def save(
         self,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from g2vlm.export.conventions import camera_pose, original_intrinsics, quaternion_wxyz
 from g2vlm.export.frusta import camera_color, frustum_depth, thumbnail
-from g2vlm.export.page.ground import Ground
+from g2vlm.scene.ground import Ground
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.view import View
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from g2vlm.export.conventions import quaternion_wxyz
-from g2vlm.export.page.ground import Ground
+from g2vlm.scene.ground import Ground
 from g2vlm.scene.scene import Scene
 
 _CELLS = 6

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from g2vlm.errors import G2VLMError
-from g2vlm.export.page.ground import Ground, find_ground
 from g2vlm.inference.perception import Perception
+from g2vlm.scene.ground import Ground, find_ground
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.view import View
 from g2vlm.viewer.cameras import BrowserCameras, overview, stand_of

@@ -20,9 +20,9 @@ from PIL import Image
 from g2vlm.export.clouds import require_points
 from g2vlm.export.conventions import camera_pose, original_intrinsics
 from g2vlm.export.frusta import camera_color, frustum_depth, thumbnail
-from g2vlm.export.page.ground import find_ground
 from g2vlm.export.page.packing import pack_points
 from g2vlm.scene.formats import Progress, no_progress
+from g2vlm.scene.ground import find_ground
 from g2vlm.scene.save_options import SaveOptions
 from g2vlm.scene.scene import Scene
 from g2vlm.scene.view import View

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from g2vlm.export.conventions import camera_pose
-from g2vlm.inputs.spread import evenly_spread
 from g2vlm.scene.scene import Scene
 
 _CONE_COS = 0.87
@@ -37,7 +35,7 @@ def find_ground(scene: Scene) -> Ground:
     Args:
         scene: with valid points; of many views, some evenly spread ones count.
     """
-    up = _unit(-np.sum([camera_pose(view)[:3, 1] for view in scene.views], axis=0))
+    up = _unit(-np.sum([view.T_world_camera[:3, 1].astype(np.float64) for view in scene.views], axis=0))
     points, normals = _samples(scene)
     flat = normals @ up > _CONE_COS
     if flat.mean() > 0.01:
@@ -55,7 +53,8 @@ def find_ground(scene: Scene) -> Ground:
 def _samples(scene: Scene) -> tuple[Float64[np.ndarray, "points 3"], Float64[np.ndarray, "points 3"]]:
     """Some points with their normals, in the world."""
     seen = [view for view in scene.views if view.valid.any()]
-    chosen = [seen[index] for index in evenly_spread(len(seen), _MOST_VIEWS)]
+    places = np.linspace(0, len(seen) - 1, min(len(seen), _MOST_VIEWS)).round().astype(int)
+    chosen = [seen[index] for index in places]
     cloud = Scene(tuple(chosen), scene.scale).point_cloud(normals=True)
     assert cloud.normals is not None
     step = max(1, len(cloud) // _SAMPLES)
