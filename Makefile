@@ -11,8 +11,9 @@ PYTHON ?= $(shell for p in python3 python python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 CONSTRAINTS := $(shell nvidia-smi -L >/dev/null 2>&1 || echo -c constraints-cpu.txt)
 WORKERS ?= 2
+CASES ?= 10000
 
-.PHONY: install demo test check check-machines check-server format lint types layers fix wheel clean
+.PHONY: install demo test check check-machines check-server check-server format lint types layers fix wheel clean
 
 install: $(STAMP)
 
@@ -42,6 +43,11 @@ INPUTS ?= 1000000
 check-server: install
 	$(BIN)/python scripts/check_store_kills.py --kills $(KILLS)
 	$(BIN)/python scripts/fuzz_inputs.py --inputs $(INPUTS) --state outputs/fuzz.json --keep outputs/fuzz-crashes
+
+# Valid and invalid requests to a running service, by schemathesis (install it beside): no endpoint is left out.
+check-server: install
+	$(BIN)/python -c 'import schemathesis' 2>/dev/null || $(BIN)/python -m pip install --quiet $(CONSTRAINTS) $(PIP_ARGS) 'schemathesis>=4.32'
+	$(BIN)/python scripts/check_server.py --cases $(CASES)
 
 format: install
 	$(BIN)/ruff format --check .

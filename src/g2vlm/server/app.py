@@ -40,6 +40,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     routers = (
         chat_router(service),
@@ -78,6 +79,8 @@ def _description(app: FastAPI, service: Service) -> dict[str, Any]:
                     del responses["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             schema.get("components", {}).get("schemas", {}).pop(name, None)
+        model = schema["components"]["schemas"]["ChatRequest"]["properties"]["model"]
+        model["enum"] = [service.settings.model_name]
         if service.keys is not None:
             schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer"}

@@ -209,3 +209,10 @@ def test_json_is_read_with_care_by_every_endpoint(client: TestClient) -> None:
             told = client.post(path, content=body, headers={"Content-Type": "application/json"})
             assert told.status_code == 400
             assert word in told.json()["error"]["message"]
+
+
+def test_a_wrong_method_is_told_all_right_ones(client: TestClient) -> None:
+    response = client.put("/v1/scenes")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, POST"
+    assert client.patch("/v1/scenes/scene_1").headers["allow"] == "DELETE, GET"

@@ -20,6 +20,7 @@ from g2vlm.server.guard.limits import Limits
 from g2vlm.server.guard.refusals import NotFoundError
 from g2vlm.server.service import Service
 from g2vlm.server.web.errors import ParameterError, documented
+from g2vlm.server.web.events import EVENTS
 from g2vlm.server.web.json_body import GuardedRoute
 from g2vlm.server.web.waiting import result_of
 
@@ -34,7 +35,7 @@ def chat_router(service: Service) -> APIRouter:
         responses={
             200: {
                 "description": "The answer; with `stream`, its parts.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": EVENTS,
             },
             **documented(415, 422),
         },

@@ -7,6 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 UPLOAD_ID = r"^upload_[0-9a-f]{32}$"
 SCENE_ID = r"^scene_[0-9a-f]{32}$"
 _URL = r"^(data:|https:)"
+TINY_PHOTO = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAS0lEQVR42l3IyQHAIAgE"
+    "wAXJBWj67zaPeIDzHGBDoExAnAiISyQgLhKBuMix9DinEdcw4+5WPL8QqqqqMczMLIW7e45a6xat8RbvB/FgBRAoHi"
+    "wuAAAAAElFTkSuQmCC"
+)
+"""A data URL of 16 x 16 pixels, as an example."""
 
 
 class Strict(BaseModel):
@@ -21,7 +27,7 @@ class Address(Strict):
     url: str = Field(
         pattern=_URL,
         description="`data:image/jpeg;base64,...`, or, where the service allows it, `https://...`.",
-        examples=["https://example.org/room.jpg"],
+        examples=[TINY_PHOTO],
     )
     detail: Literal["auto", "low", "high"] | None = Field(
         None, description="Taken for compatibility; the model has one size."

@@ -53,7 +53,17 @@ def uploads_router(service: Service) -> APIRouter:
     """`/v1/uploads`."""
     router = APIRouter(tags=["uploads"], route_class=GuardedRoute)
 
-    @router.post("/v1/uploads", status_code=201, response_model=UploadList, responses=documented(415, 507))
+    links = {
+        name: {"operationId": name, "parameters": {"upload_id": "$response.body#/data/0/id"}}
+        for name in ("get_upload", "delete_upload")
+    }
+
+    @router.post(
+        "/v1/uploads",
+        status_code=201,
+        response_model=UploadList,
+        responses={201: {"description": "They are there.", "links": links}, **documented(415, 507)},
+    )
     async def create_uploads(
         files: Annotated[list[UploadFile], File(description="Photos, or videos.", max_length=1000)],
         request: Request,

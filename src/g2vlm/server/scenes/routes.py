@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from g2vlm.inference.sampling import Sampling
 from g2vlm.scene.measurement import Measurement, RegionSize
@@ -35,7 +35,7 @@ from g2vlm.server.scenes.schemas import (
 from g2vlm.server.service import Service
 from g2vlm.server.store.records import JobState, SceneRecord
 from g2vlm.server.web.errors import documented
-from g2vlm.server.web.events import event
+from g2vlm.server.web.events import EVENTS, event
 from g2vlm.server.web.json_body import GuardedRoute
 from g2vlm.server.web.waiting import client_leaves, result_of
 
@@ -64,7 +64,12 @@ def add_scene_endpoints(router: APIRouter, service: Service) -> None:
     """Asking for scenes, looking at them, removing them."""
     scenes = service.store.scenes
 
-    @router.post("/v1/scenes", status_code=202, response_model=Scene, responses=documented(415, 507))
+    @router.post(
+        "/v1/scenes",
+        status_code=202,
+        response_model=Scene,
+        responses={202: {"description": "It waits.", "links": _links()}, **documented(415, 507)},
+    )
     async def create_scene(
         body: SceneRequest, request: Request, tenant: str = Depends(service.tenant)
     ) -> Scene:
@@ -133,7 +138,13 @@ def add_file_endpoints(router: APIRouter, service: Service) -> None:
         """A scene: how far it is and, once it is done, its cameras and bounds."""
         return _body(service, await asyncio.to_thread(service.store.scenes.get, tenant, scene_id))
 
-    @router.get("/view/{scene_id}", response_class=HTMLResponse, responses=documented(409, 507))
+    page = {"text/html": {"schema": {"type": "string"}}}
+
+    @router.get(
+        "/view/{scene_id}",
+        response_class=StreamingResponse,
+        responses={200: {"description": "The page.", "content": page}, **documented(409, 507)},
+    )
     async def view_scene(scene_id: SceneId, tenant: str = Depends(service.tenant)) -> StreamingResponse:
         """A page that shows a scene; it asks for nothing else."""
         file = await _file(service, tenant, scene_id, file_name("html", None))
@@ -191,9 +202,14 @@ def _body(service: Service, record: SceneRecord) -> Scene:
     return body_of(record, service.jobs.progress(record.tenant, record.id))
 
 
+def _links() -> dict[str, object]:
+    """What the id of a new scene is for."""
+    wanted = ("get_scene", "watch_scene", "view_scene", "ask_scene", "measure_scene", "delete_scene")
+    return {name: {"operationId": name, "parameters": {"scene_id": "$response.body#/id"}} for name in wanted}
+
+
 def _stream_responses() -> dict[int | str, dict[str, object]]:
-    events = {"text/event-stream": {"schema": {"type": "string"}}}
-    return {200: {"description": "Events.", "content": events}, **documented()}
+    return {200: {"description": "Events.", "content": EVENTS}, **documented()}
 
 
 async def _progress(service: Service, request: Request, record: SceneRecord) -> AsyncIterator[bytes]:

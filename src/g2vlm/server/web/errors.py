@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from g2vlm.errors import G2VLMError, MemoryLimitError, OutputError
 from g2vlm.server.engine.errors import StoppingError
@@ -140,6 +142,23 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return described
 
 
+def methods_at(app: FastAPI, path: str) -> list[str]:
+    """Methods of the endpoints at a path: where several patterns match, of the one whose parameters do."""
+    best: list[str] = []
+    for template, operations in app.openapi()["paths"].items():
+        match = compile_path(template)[0].match(path)
+        if match is None:
+            continue
+        best = sorted(method.upper() for method in operations)
+        parameters = next(iter(operations.values())).get("parameters", ())
+        patterns = {
+            one["name"]: one["schema"].get("pattern", "") for one in parameters if one["in"] == "path"
+        }
+        if all(re.search(patterns.get(name, ""), value) for name, value in match.groupdict().items()):
+            break
+    return best
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error in one shape."""
 
@@ -156,8 +175,12 @@ def add_error_handlers(app: FastAPI) -> None:
         return error_response(400, message, param=param, code="invalid_value")
 
     @app.exception_handler(HTTPException)
-    async def of_protocol(_request: Request, error: HTTPException) -> JSONResponse:
-        return error_response(error.status_code, str(error.detail), headers=error.headers)
+    async def of_protocol(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # The router names the methods of the first endpoint at this path only.
+            headers["Allow"] = ", ".join(methods_at(app, request.url.path))
+        return error_response(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(ClientLeftError)
     async def of_nobody(_request: Request, _error: ClientLeftError) -> JSONResponse:

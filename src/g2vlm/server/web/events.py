@@ -3,6 +3,16 @@
 import json
 from typing import Any
 
+EVENTS: dict[str, Any] = {
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+            "required": ["data"],
+        }
+    }
+}
+"""How streams are described."""
 END = b"data: [DONE]\n\n"
 """What ends a stream of chat completions."""
 
