@@ -24,6 +24,7 @@ from g2vlm.server.guard.decoding import DecodingPool
 from g2vlm.server.guard.limits import MIB, Limits
 from g2vlm.server.guard.refusals import (
     CancelledError,
+    NotFoundError,
     RefusedError,
     TooLargeError,
     UndecodableError,
@@ -103,6 +104,11 @@ def test_messages_do_not_tell_where_files_lie(pool: DecodingPool, video: Path) -
         with pytest.raises(UndecodableError) as caught:
             pool.decode([content], keep=KEEP)
         assert "/" not in str(caught.value).replace("and/or", "")
+
+
+def test_an_upload_that_has_gone_meanwhile_is_told(pool: DecodingPool, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="meanwhile"):
+        pool.decode([tmp_path / "gone"], keep=KEEP)
 
 
 def test_one_bad_photo_refuses_the_request(pool: DecodingPool) -> None:

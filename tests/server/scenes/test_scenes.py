@@ -16,14 +16,16 @@ from PIL import Image
 from small_service import image_part, pictures, png, small_service, wait_until
 
 import g2vlm
+from g2vlm.errors import OutputError
 from g2vlm.model.pausing import pause
 from g2vlm.scene.save_options import SaveOptions, Upsampling
 from g2vlm.server.app import create_app
 from g2vlm.server.engine.work import Terms
 from g2vlm.server.guard.keys import create_key
 from g2vlm.server.scenes.exporting import endings
+from g2vlm.server.scenes.jobs import NUM_AT_ONCE
 from g2vlm.server.service import Service
-from g2vlm.server.store.records import JobState
+from g2vlm.server.store.records import JobState, SceneRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore::g2vlm.export.originals.MissingOriginalWarning")
 
@@ -325,3 +327,22 @@ def test_depth_of_a_photo(model: g2vlm.Model, client: TestClient, tmp_path: Path
     assert float(response.headers["x-depth-unit-per-count"]) == facts["unit_per_count"]
     assert json.loads(response.headers["x-camera-k"]) == found["K"]
     assert np.allclose(found["K"], offline.views[0].K_original, atol=1e-3)
+
+
+def test_a_disk_that_fails_ends_no_later_scene(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many failures as there are workers, each of which cannot even be noted."""
+    failures: list[str] = []
+
+    def broken(record: SceneRecord, error: str) -> None:
+        failures.append(record.id)
+        raise OutputError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.store.scenes, "fail", broken)
+        patch.setattr(service.jobs, "_keep", lambda job, scene: 1 / 0)
+        for _ in range(NUM_AT_ONCE + 1):
+            make(client)
+        wait_until(lambda: len(failures) >= NUM_AT_ONCE + 1, 20)
+    assert finished(client, make(client))["status"] == "done"

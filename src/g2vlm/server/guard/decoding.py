@@ -22,6 +22,7 @@ from g2vlm.server.guard.decoding_worker import DecodingWorker, WorkerDiedError
 from g2vlm.server.guard.limits import MIB, Limits
 from g2vlm.server.guard.refusals import (
     CancelledError,
+    NotFoundError,
     RefusedError,
     TooLargeError,
     UndecodableError,
@@ -130,9 +131,15 @@ class DecodingPool:
             )
         kinds = []
         for place, source in enumerate(sources):
-            kind = sniff(source).kind
+            try:
+                kind = sniff(source).kind
+                size = len(source) if isinstance(source, bytes) else source.stat().st_size
+            except FileNotFoundError as error:
+                raise NotFoundError(
+                    "Expected photos that are still there, but an upload has been removed meanwhile: send it "
+                    "again."
+                ) from error
             most = limits.video_bytes if kind is MediaKind.VIDEO else limits.image_bytes
-            size = len(source) if isinstance(source, bytes) else source.stat().st_size
             if size > most:
                 raise TooLargeError(f"Expected at most {most} bytes in {kind.value} {place}, got {size}.")
             kinds.append(kind)

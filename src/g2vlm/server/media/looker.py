@@ -67,7 +67,7 @@ class Looker:
         if lease := self.engine.perceptions.lease(key):
             return lease
         left = threading.Event()
-        reading = self.in_thread(self.prepare, key, contents, looking, left.is_set)
+        reading = self.in_thread(self.prepare, key, contents, looking, lambda: left.is_set() or terms.is_over)
         look = await unless_client_leaves(request, reading, left.set)
         return await result_of(request, self.engine.look(look, terms))
 

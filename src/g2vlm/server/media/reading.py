@@ -1,6 +1,7 @@
 """From the parts of a request to views, with no more pixels in memory than the model needs."""
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ class MediaReader:
         most = self._limits.images_per_request
         if len(parts) > most:
             raise TooLargeError(f"Expected at most {most} photos in a request, got {len(parts)}: send fewer.")
-        return tuple(self._content(tenant, part) for part in parts)
+        deadline_s = time.monotonic() + self._limits.url_seconds
+        return tuple(self._content(tenant, part, deadline_s) for part in parts)
 
     def uploaded(self, tenant: str, upload_ids: Sequence[str]) -> tuple[Content, ...]:
         """As `contents`, by the ids of uploads."""
@@ -92,19 +94,19 @@ class MediaReader:
             is_cancelled=is_cancelled,
         )
 
-    def _content(self, tenant: str, part: Part) -> Content:
+    def _content(self, tenant: str, part: Part, deadline_s: float) -> Content:
         if isinstance(part, ImagePart):
-            return self._at(part.image_url.url, MediaKind.IMAGE)
+            return self._at(part.image_url.url, MediaKind.IMAGE, deadline_s)
         if isinstance(part, VideoPart):
-            return self._at(part.video_url.url, MediaKind.VIDEO)
+            return self._at(part.video_url.url, MediaKind.VIDEO, deadline_s)
         given = part.file
         if given.file_id is not None and given.file_data is None:
             return self._upload(tenant, given.file_id)
         if given.file_data is not None and given.file_id is None:
-            return self._at(given.file_data, None)
+            return self._at(given.file_data, None, deadline_s)
         raise ParameterError("Expected either file_id or file_data.", "file", "invalid_value")
 
-    def _at(self, url: str, kind: MediaKind | None) -> Content:
+    def _at(self, url: str, kind: MediaKind | None, deadline_s: float) -> Content:
         declared = None
         if url[:5].lower() == "data:":
             most = self._limits.image_bytes if kind is MediaKind.IMAGE else self._limits.video_bytes
@@ -113,6 +115,12 @@ class MediaReader:
             raise ForbiddenError(
                 "Expected a data URL or the id of an upload, since this service fetches no addresses: send "
                 "the photo itself."
+            )
+        elif time.monotonic() > deadline_s:
+            # Each may take as long alone; together they would keep a thread from everybody for minutes.
+            raise TooLargeError(
+                f"Expected addresses that are fetched within {self._limits.url_seconds:g} seconds together, "
+                "got slower ones: send the photos themselves."
             )
         else:
             fetched = self._fetch(url)

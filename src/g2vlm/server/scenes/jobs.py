@@ -121,7 +121,10 @@ class SceneJobs:
                 _log.exception("No scene could be taken from the store.")
                 job = None
             if job is not None:
-                await self._compute(job)
+                try:
+                    await self._compute(job)
+                except Exception:  # noqa: BLE001  (a full disk must not end all later scenes)
+                    _log.exception("What became of scene %s could not be stored.", job.record.id)
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_S):

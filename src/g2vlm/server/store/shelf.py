@@ -22,6 +22,10 @@ PINNED = f"""EXISTS (SELECT 1 FROM scene_uploads AS link JOIN scenes AS user
     WHERE link.tenant = uploads.tenant AND link.upload_id = uploads.id AND user.state IN ({_UNFINISHED}))"""
 """Whether an unfinished scene still needs a row of `uploads`."""
 
+LINKED = """EXISTS (SELECT 1 FROM scene_uploads AS link
+    WHERE link.tenant = uploads.tenant AND link.upload_id = uploads.id)"""
+"""Whether any scene was made of a row of `uploads`: questions about it look at its photos again."""
+
 # Least recently used first; what is unfinished, pinned or half-removed may not go.
 _CANDIDATES = f"""
 SELECT 'scenes' AS kind, tenant, id, used_s FROM scenes WHERE tenant = :tenant AND state IN ('done', 'failed')

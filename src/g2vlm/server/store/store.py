@@ -12,7 +12,7 @@ from g2vlm.server.store.database import Database
 from g2vlm.server.store.folders import DataFolder, describe, discard
 from g2vlm.server.store.records import Recovery, Usage
 from g2vlm.server.store.scenes import Scenes
-from g2vlm.server.store.shelf import PINNED, SCENES, UPLOADS, Item, Shelf
+from g2vlm.server.store.shelf import LINKED, SCENES, UPLOADS, Item, Shelf
 from g2vlm.server.store.uploads import Uploads
 
 
@@ -90,7 +90,7 @@ class Store:
             "SELECT 'scenes' AS kind, tenant, id FROM scenes "
             "WHERE expires_s < :now AND state IN ('done', 'failed') UNION ALL "
             "SELECT 'uploads', tenant, id FROM uploads "
-            f"WHERE expires_s < :now AND state = 'ready' AND NOT {PINNED}",
+            f"WHERE expires_s < :now AND state = 'ready' AND NOT {LINKED}",
             {"now": now},
         )
         removed = 0

@@ -161,6 +161,21 @@ def test_uploads_expire_unless_they_are_used() -> None:
         store.uploads.get("ada", needed.id)
 
 
+def test_photos_of_a_scene_stay_as_long_as_it_does() -> None:
+    clock = Clock()
+    with Store(None, now=clock) as store:
+        record = upload(store, "ada")
+        begun = store.scenes.begin("ada", store.scenes.add("ada", {}, [record.id]).id)
+        with store.scenes.filling(begun) as filling:
+            (filling.folder / "scene.npz").write_bytes(b"points")
+        clock.now += 2 * store.limits.keep_upload_seconds
+        assert store.sweep() == 0
+        store.scenes.delete("ada", begun.id)
+        assert store.sweep() == 1
+        with pytest.raises(NotFoundError):
+            store.uploads.get("ada", record.id)
+
+
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "/etc/passwd", "", "upload_/..", "a\0b", "%2e%2e", "'; --"]
 )
