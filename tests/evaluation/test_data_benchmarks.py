@@ -13,11 +13,12 @@ from PIL import Image
 
 from g2vlm.cli.main import main
 from g2vlm.data.question_export import export_questions
+from g2vlm.data.question_file import Turn
 from g2vlm.data.samples import SceneSample
 from g2vlm.data.synthetic import ViewShape
 from g2vlm.data.world.config import full_world
 from g2vlm.errors import InputError
-from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
+from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark, item_of
 from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
 from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
 from g2vlm.evaluation.geometry import compare
@@ -70,12 +71,33 @@ def test_questions_of_a_file_are_judged(tmp_path: Path) -> None:
     assert len(QuestionFileBenchmark(path, num_scenes=2).scenes()) == 2
 
 
+@pytest.mark.parametrize(
+    ("truth", "right", "wrong"),
+    [
+        ("<Reasoning>I see.</Reasoning><Answer>No</Answer>", "No.", "Yes"),
+        ("The grass", "<answer>grass</answer>", "the tree"),
+        ("About 161.6 meters", "It is 162 m", "16 m"),
+        ("90 degrees", "Answer: 1.5708 rad", "45 degrees"),
+        ("(B)", "B. right", "A"),
+        ("3", "three", "4"),
+    ],
+)
+def test_every_kind_of_short_answer_is_judged(truth: str, right: str, wrong: str) -> None:
+    item = item_of(Turn("What? A. left B. right" if truth == "(B)" else "What?", truth), "7")
+    assert item.judge(right, "full").is_right
+    assert not item.judge(wrong, "full").is_right
+    assert not item.judge("", "full").is_right
+
+
 def test_answers_that_cannot_be_judged_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     line = {
         "id": "7",
         "image": "a.png",
-        "conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A red chair."}],
+        "conversations": [
+            {"from": "human", "value": "What?"},
+            {"from": "gpt", "value": "A red chair that stands beside the old table."},
+        ],
     }
     (tmp_path / "q.jsonl").write_text(json.dumps(line))
     with pytest.raises(InputError, match="7: expected an answer that can be judged"):

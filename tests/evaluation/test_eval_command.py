@@ -70,7 +70,7 @@ def test_another_width_and_attention_are_other_runs(
         ([], "Expected a benchmark"),
         (["synthetik"], "did you mean synthetic?"),
         (["synthetic", "--first_seed", "1000000"], "trained on"),
-        (["synthetic", "--num_scenes", "0"], "at least one scene"),
+        (["synthetic", "--num_scenes", "0"], "num_scenes of 1 or more"),
         (["synthetic", "--what", "depth"], "geometry, questions"),
         (["synthetic", "--sights", ""], "full, no_geometry"),
         (["synthetic", "--max_new_tokens", "0"], "max_new_tokens"),

@@ -13,10 +13,11 @@ from g2vlm.data.synthetic import ViewShape, render_sample
 from g2vlm.data.world.config import World, full_world
 from g2vlm.errors import InputError
 from g2vlm.evaluation.asking import Examiner, Sight
-from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark
+from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark, Way
 from g2vlm.evaluation.records import Journal, SceneRecord
-from g2vlm.evaluation.runner import RunOptions, measure, run
-from g2vlm.evaluation.trials import Trial
+from g2vlm.evaluation.runner import RunOptions, measure, rescore, run
+from g2vlm.evaluation.summary import question_figures
+from g2vlm.evaluation.trials import ItemGroup, Trial
 from g2vlm.inputs.geometric import prepare_geometric
 from g2vlm.inputs.photos import load_photos
 from g2vlm.pipeline import Model
@@ -81,6 +82,32 @@ def test_questions_come_with_their_own_photos_and_perfect_answers_are_right() ->
     assert not benchmark(num_questions=0).load("500000").groups
     plain = benchmark(num_views=4, num_questions=12, width=112, reasoned=False).load("500000")
     assert {item.text for group in plain.groups for item in group.items} == {q.text for q in asked}
+
+
+def test_the_same_questions_are_asked_in_other_ways(random_model: Model) -> None:
+    ways = (Way.PLAIN, Way.HELD_OUT_PLAIN)
+    asked = benchmark(num_questions=3, width=112, other_ways=ways)
+    trial = asked.load("500000")
+
+    def texts(groups: tuple[ItemGroup, ...]) -> list[str]:
+        return [item.text for group in groups for item in group.items]
+
+    usual, plain, strange = texts(trial.groups), *(texts(trial.other_ways[way.value]) for way in ways)
+    assert usual == [text + REASONING_REQUEST for text in plain]
+    assert not set(plain) & set(strange)
+    truths = [
+        [item.truth for group in g for item in group.items] for g in (trial.groups, trial.other_ways["plain"])
+    ]
+    assert truths[0] == truths[1]
+    record = measure(asked, random_model, "500000", RunOptions(geometry=False, max_new_tokens=1))
+    assert [answer.sight for answer in record.answers] == ["full"] * 3 + ["plain"] * 3 + [
+        "held_out_plain"
+    ] * 3
+    assert rescore(asked, record, None) == record
+    keys = {figure.key for figure in question_figures([record, record])}
+    assert {"questions/all/full", "questions/all/plain", "questions/all/held_out_plain"} <= keys
+    blind = measure(asked, random_model, "500000", RunOptions(False, (Sight.GREY,), 1))
+    assert {answer.sight for answer in blind.answers} == {"grey"}
 
 
 @pytest.mark.parametrize("sight", list(Sight))

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import io
+import json
 import re
 import runpy
 import shlex
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from plane_checkpoint import plane_checkpoint
 from stand_in_hub import StandInHub
+from textured_room import film, write_frames
 
 from g2vlm.checkpoints.places import DEFAULT_REPO
 from g2vlm.cli import main as cli
@@ -62,12 +64,35 @@ def workspace(
     # A page would be served until somebody ends it.
     monkeypatch.setattr("g2vlm.viewer.serving.Viewer.wait", lambda viewer: None)
     monkeypatch.setattr("webbrowser.open", lambda address: True)
+    evaluated_data(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with StandInHub(DEFAULT_REPO, served_files) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield tmp_path
+
+
+def evaluated_data(folder: Path) -> None:
+    """Miniatures of data that docs/evaluation.md measures on."""
+    write_frames(folder / "frames" / "room", film(3, 112, 84), groups=[[0, 1], [1, 2]])
+    questions = folder / "MindCube" / "raw" / "MindCube_tinybench.jsonl"
+    questions.parent.mkdir(parents=True)
+    (folder / "MindCube" / "other_all_image").mkdir()
+    Image.new("RGB", (64, 48), (90, 60, 30)).save(folder / "MindCube" / "other_all_image" / "a.png")
+    line = {
+        "id": "among_1",
+        "images": ["other_all_image/a.png"],
+        "question": "What is behind me? A. Door B. Wall",
+        "gt_answer": "B",
+    }
+    questions.write_text(json.dumps(line) + "\n")
+    pictures, depths = folder / "nyu-v2" / "nyu_images", folder / "nyu-v2" / "nyu_depths"
+    for made in (pictures, depths):
+        made.mkdir(parents=True)
+    shot = film(1, 112, 84)[0]
+    Image.fromarray(shot.rgb).save(pictures / "00000.png")
+    np.save(depths / "00000.npy", shot.depth.astype(np.float32))
 
 
 def type_in(line: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 import torch
 import tyro
 
-from g2vlm.cli.terminal import leave_to_download, reserved_stdout, say, write_json
+from g2vlm.cli.terminal import Countdown, leave_to_download, reserved_stdout, say, write_json
 from g2vlm.data.questions.phrasing.rephrasing import Phrasing
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
@@ -21,7 +20,7 @@ from g2vlm.evaluation.asking import Sight
 from g2vlm.evaluation.plots import write_plots
 from g2vlm.evaluation.predictors.baselines import chosen_baselines, usual_baselines
 from g2vlm.evaluation.predictors.interface import Reconstructor
-from g2vlm.evaluation.records import SceneRecord, read_records
+from g2vlm.evaluation.records import read_records
 from g2vlm.evaluation.registry import BENCHMARKS, Request, build_benchmark, find_entry
 from g2vlm.evaluation.report import format_report, format_result
 from g2vlm.evaluation.results import CheckpointIdentity, Figure, fingerprint, read_result
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from g2vlm.evaluation.trials import Benchmark
     from g2vlm.pipeline import Model
 
-SECONDS_BETWEEN_LINES = 10.0
 EnumT = TypeVar("EnumT", bound=Enum)
 
 
@@ -90,6 +88,7 @@ class Options:
             "reasoned",
             "num_missing",
             "phrasing",
+            "other_ways",
             "world",
             "allow_train_seeds",
         ),
@@ -141,6 +140,8 @@ class Options:
     """Synthetic: questions about each scene that speak of what is not there."""
     phrasing: Phrasing = Phrasing.STANDARD
     """Synthetic: the benchmark's own words, free ones as in training, or words that no training uses."""
+    other_ways: bool = True
+    """Synthetic: ask with full sight also without the request to reason, and in words of no training."""
     world: World = World.FULL
     """Synthetic: full variation, or the easy part of the curriculum."""
     allow_train_seeds: bool = False
@@ -286,7 +287,7 @@ def _evaluate(options: Options) -> Outcome:
             doing,
             session,
             entry.published,
-            _Progress(),
+            Countdown("scenes"),
             lambda count, path: say(f"{count} scenes are done already: {path}"),
         )
     except KeyboardInterrupt:
@@ -380,20 +381,3 @@ def _settings(doing: RunOptions) -> dict[str, Any]:
         "sights": [sight.value for sight in doing.sights],
         "max_new_tokens": doing.max_new_tokens,
     }
-
-
-class _Progress:
-    """A line on stderr every few seconds, and at the end."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self._count = 0
-
-    def __call__(self, done: int, total: int, record: SceneRecord) -> None:
-        self._count += 1
-        now = time.monotonic()
-        if done < total and now - self._last < SECONDS_BETWEEN_LINES:
-            return
-        self._last = now
-        each = (now - self._start) / self._count
-        say(f"{done} of {total} scenes, {each:.2f} s each, {each * (total - done) / 60:.1f} min to go")

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -54,6 +55,28 @@ def progress_bar(task: str) -> Iterator[Callable[[int, int], None] | None]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(task, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+class Countdown:
+    """A line on stderr every few seconds of work that takes long, and at its end."""
+
+    SECONDS_BETWEEN_LINES = 10.0
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._start = self._last = time.monotonic()
+        self._count = 0
+
+    def __call__(self, done: int, total: int, *_: object) -> None:
+        """Take note that one more is done."""
+        self._count += 1
+        now = time.monotonic()
+        if done < total and now - self._last < self.SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        each = (now - self._start) / self._count
+        minutes = each * (total - done) / 60
+        say(f"{done} of {total} {self._what}, {each:.2f} s each, {minutes:.1f} min to go")
 
 
 def write_json(out: ResultStream, value: Mapping[str, object]) -> None:

@@ -22,7 +22,7 @@ from g2vlm.evaluation.benchmarks.question_file import QuestionFileBenchmark
 from g2vlm.evaluation.benchmarks.reasoning import mindcube, omnispatial, ost, spar, vsi
 from g2vlm.evaluation.benchmarks.scene_folder import SceneFolderBenchmark
 from g2vlm.evaluation.benchmarks.sintel import SintelBenchmark
-from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark
+from g2vlm.evaluation.benchmarks.synthetic import SyntheticBenchmark, Way
 from g2vlm.evaluation.grouping import GroupOptions
 from g2vlm.evaluation.predictors.baselines import BASELINES
 from g2vlm.evaluation.published import Published
@@ -51,6 +51,8 @@ class Request:
     """Ask for what was measured before the answer, where the benchmark knows how."""
     phrasing: Phrasing = Phrasing.STANDARD
     """In whose words the synthetic questions are asked."""
+    other_ways: bool = False
+    """Ask the synthetic questions in the other ways too: held-out words, no request to reason."""
     world: World = World.FULL
     allow_train_seeds: bool = False
     seed: int = 0
@@ -86,8 +88,16 @@ def _synthetic(request: Request) -> Benchmark:
         reasoned=request.reasoned,
         phrasing=request.phrasing,
         world=request.world,
+        other_ways=_other_ways(request),
         allow_train_seeds=request.allow_train_seeds,
     )
+
+
+def _other_ways(request: Request) -> tuple[Way, ...]:
+    """Ways to ask beside the one that is asked for."""
+    if not request.other_ways:
+        return ()
+    return tuple(way for way in Way if (way.phrasing, way.reasoned) != (request.phrasing, request.reasoned))
 
 
 def _path(request: Request) -> Path:

@@ -109,6 +109,9 @@ def measure(benchmark: Benchmark, predictor: Predictor, scene: str, options: Run
     with watch.measure("ask_s"):
         for sight in options.sights:
             answers += _answers(scene, trial, method, sight)
+        if Sight.FULL in options.sights:
+            for way, groups in trial.other_ways.items():
+                answers += _answers(scene, Trial(groups=groups), method, Sight.FULL, way)
     return SceneRecord(scene, geometry, tuple(answers), failure, dict(watch.seconds), baselines, trial.part)
 
 
@@ -148,18 +151,27 @@ def rescore(benchmark: Benchmark, record: SceneRecord, predictions: Reconstructo
     answers: list[AnswerRecord] = []
     for sight in dict.fromkeys(answer.sight for answer in record.answers):
         given = [answer for answer in record.answers if answer.sight == sight]
-        items = [item for group in _as_seen(trial.groups, Sight(sight)) for item in group.items]
+        groups = (
+            list(trial.other_ways[sight])
+            if sight in trial.other_ways
+            else _as_seen(trial.groups, Sight(sight))
+        )
+        items = [item for group in groups for item in group.items]
         if [item.text for item in items] != [answer.question for answer in given]:
             raise InputError(f"Expected the questions of {record.scene} as before, got others: run it anew.")
         answers += [item.judge(one.answer, sight) for item, one in zip(items, given, strict=True)]
     return replace(record, geometry=geometry, answers=tuple(answers), part=trial.part)
 
 
-def _answers(scene: str, trial: Trial, method: Reconstructor | Answerer, sight: Sight) -> list[AnswerRecord]:
+def _answers(
+    scene: str, trial: Trial, method: Reconstructor | Answerer, sight: Sight, way: str | None = None
+) -> list[AnswerRecord]:
+    """Answers to all questions of a trial, under the name of the sight, or of the way they are asked."""
     judged = []
     for group in _as_seen(trial.groups, sight):
         texts = _ask(scene, method, group, sight)
-        judged += [item.judge(text, sight.value) for item, text in zip(group.items, texts, strict=True)]
+        items = zip(group.items, texts, strict=True)
+        judged += [item.judge(text, way or sight.value) for item, text in items]
     return judged
 
 

@@ -131,6 +131,8 @@ class Trial:
     """About these photos, at their resolution."""
     groups: tuple[ItemGroup, ...] = ()
     """Questions."""
+    other_ways: dict[str, tuple[ItemGroup, ...]] = field(default_factory=dict)
+    """The same questions asked in other ways, by their names; with full sight only."""
     part: str = ""
     """What the scene belongs to in tables, such as a set or a category; empty where all are alike."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,29 @@ from g2vlm.inputs.geometric import canvas_size
 
 VERSION = 2
 _PHRASING_STREAM, _MISSING_STREAM = 4_000_000, 5_000_000
+
+
+class Way(Enum):
+    """A way to ask the same questions, beside the one that the benchmark is set to."""
+
+    PLAIN = "plain"
+    """The benchmark's own words, without the request to reason."""
+    HELD_OUT = "held_out"
+    """Words that no training uses, with the request to reason."""
+    HELD_OUT_PLAIN = "held_out_plain"
+    """Words that no training uses, without the request: what somebody types who has not read the manual."""
+
+    @property
+    def phrasing(self) -> Phrasing:
+        """In whose words."""
+        return Phrasing.STANDARD if self is Way.PLAIN else Phrasing.HELD_OUT
+
+    @property
+    def reasoned(self) -> bool:
+        """Whether what was measured is asked for too."""
+        return self is Way.HELD_OUT
+
+
 RENDER_ASPECT = (4, 3)
 """Width and height of the photos, before the height is rounded to whole patches."""
 
@@ -57,6 +81,8 @@ class SyntheticBenchmark:
     phrasing: Phrasing = Phrasing.STANDARD
     """In whose words the questions are asked; held-out words say what unread sentences cost."""
     world: World = World.FULL
+    other_ways: tuple[Way, ...] = ()
+    """Ask every question also in these ways, with full sight."""
     allow_train_seeds: bool = False
     """Measure on rooms that models are trained on, for example to look at overfitting."""
     geometry_options: GeometryOptions = field(default_factory=GeometryOptions)
@@ -92,6 +118,7 @@ class SyntheticBenchmark:
             "reasoned": self.reasoned,
             **({"num_missing": self.num_missing} if self.num_missing else {}),
             **({} if self.phrasing is Phrasing.STANDARD else {"phrasing": self.phrasing.value}),
+            **({"other_ways": [way.value for way in self.other_ways]} if self.other_ways else {}),
             "world": self.world.value,
             "width": width,
             "height": height,
@@ -111,23 +138,26 @@ class SyntheticBenchmark:
         """Render one room and ask about it."""
         width, height = self.size
         sample = render_sample(self.world.config, int(scene), ViewShape(self.num_views, height, width))
-        return Trial(_photos(sample.images), truth_of(sample), self._groups(sample))
+        asked = () if self.num_missing == 0 else (self._missing(sample),)
+        others = {way.value: self._groups(sample, way.phrasing, way.reasoned) for way in self.other_ways}
+        groups = (*asked, *self._groups(sample, self.phrasing, self.reasoned))
+        return Trial(_photos(sample.images), truth_of(sample), groups, others)
 
-    def _groups(self, sample: SceneSample) -> tuple[ItemGroup, ...]:
-        groups = [] if self.num_missing == 0 else [self._missing(sample)]
+    def _groups(self, sample: SceneSample, phrasing: Phrasing, reasoned: bool) -> tuple[ItemGroup, ...]:
+        groups: list[ItemGroup] = []
         if self.num_questions == 0:
-            return tuple(groups)
+            return ()
         by_pictures: dict[tuple[tuple[int, ...], tuple[Marker, ...]], list[Question]] = {}
         draws = Draws(sample.room.seed, _PHRASING_STREAM)
         for made in make_questions(sample, self.num_questions):
-            question = rephrased(made, self.phrasing, draws)
+            question = rephrased(made, phrasing, draws)
             by_pictures.setdefault((question.views, question.markers), []).append(question)
         for (views, markers), questions in by_pictures.items():
             marked = draw_markers(sample.images, markers)
             groups.append(
                 ItemGroup(
                     _photos(marked[list(views)]),
-                    tuple(item_of(question, reasoned=self.reasoned) for question in questions),
+                    tuple(item_of(question, reasoned=reasoned) for question in questions),
                 )
             )
         return tuple(groups)

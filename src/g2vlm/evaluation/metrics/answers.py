@@ -116,6 +116,17 @@ def read_number(text: str, unit: str | None = None) -> float | None:
     return value * table[written] / table[unit.lower()] if written in table else value
 
 
+def plain_words(text: str) -> str:
+    """A short answer for comparison, without case, articles and punctuation.
+
+    Read in <answer> tags where there are any, else after the last "Answer:".
+    """
+    tagged = re.findall(r"<answer>(.*?)</answer>", text, re.IGNORECASE | re.DOTALL)
+    said = tagged[-1] if tagged else _conclusion(text)
+    words = re.findall(r"[\w'-]+", said.casefold())
+    return " ".join(word for word in words if word not in ("a", "an", "the"))
+
+
 def asked_unit(question: str) -> str | None:
     """The unit that a question asks its number in ("... in metres."), None for a pure number."""
     units = re.findall(r"\bin (?:the unit )?([A-Za-z]+)\b", question.lower())

@@ -129,20 +129,22 @@ def bootstrap_macro(
     """
     if counts.sum() == 0:
         raise InputError("Expected at least one measurement to average, got none.")
-    draw = np.random.default_rng(seed)
-    value = float(_macro(sums.sum(axis=1), counts.sum(axis=1), weights))
+    draw, scenes = np.random.default_rng(seed), counts.shape[1]
+    value = float(_macro(sums.sum(axis=1)[None], counts.sum(axis=1)[None], weights)[0])
     found = []
-    for _ in range(RESAMPLES):
-        chosen = draw.integers(0, counts.shape[1], counts.shape[1])
-        resampled = counts[:, chosen].sum(axis=1)
-        if resampled.any():
-            found.append(_macro(sums[:, chosen].sum(axis=1), resampled, weights))
-    return _interval(value, np.array(found))
+    for first in range(0, RESAMPLES, _CHUNK):
+        # How often each scene is drawn; products with it are sums over the drawn scenes.
+        times = draw.multinomial(scenes, np.full(scenes, 1 / scenes), min(_CHUNK, RESAMPLES - first))
+        found.append(_macro(times @ sums.T, times @ counts.T, weights))
+    resampled = np.concatenate(found)
+    return _interval(value, resampled[np.isfinite(resampled)])
 
 
-def _macro(sums: ndarray, counts: ndarray, weights: ndarray) -> float:
-    known = counts > 0
-    return float((weights[known] * sums[known] / counts[known]).sum() / weights[known].sum())
+def _macro(sums: ndarray, counts: ndarray, weights: ndarray) -> ndarray:
+    """Weighted mean of the families' means, row by row; NaN where no family has items."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means, shares = np.where(counts > 0, sums / counts, 0), np.where(counts > 0, weights, 0)
+        return np.asarray((means * shares).sum(axis=1) / shares.sum(axis=1))
 
 
 def _interval(value: float, resampled: ndarray) -> Interval:
