@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from g2vlm.bench import runner
+from g2vlm.bench import agreement, runner
 from g2vlm.bench.loading import slope
 from g2vlm.bench.presets import Preset, sizes_of, synthetic_photos
 from g2vlm.bench.results import Section, keys_are_unique, read_report
@@ -31,7 +31,10 @@ def bench(*words: str) -> int:
     return main(["bench", *QUICK, "--dtype", "bfloat16", *words])
 
 
-def test_everything_inside_this_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_inside_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agreement, "ROOMS", 3)
     path, history = tmp_path / "report.json", tmp_path / "history.jsonl"
     only = ["--only", "limits,reconstruct,questions,decode,agreement,selection"]
     keep = ["--json", str(path), "--history", str(history), "--plot", str(tmp_path / "plot.svg")]

@@ -17,14 +17,21 @@ from g2vlm.model.native.library import FAST_TILES, NativeUnavailableError, load_
 SOURCE = Path(native.__file__).with_name(native.SOURCES[-1])
 compile_library = native._compiled
 """As it is before a test replaces it."""
+QUICK = tuple("-O0" if flag == "-O3" else flag for flag in native.FLAGS)
+"""Twenty times as fast to compile."""
 
 
 @lru_cache
 def library_bytes() -> bytes:
     """A plain library, compiled once for all tests here."""
-    (compiler, *_), flags = native._compilers(), (*native.FLAGS, "-DPLAIN")
+    (compiler, *_), flags = native._compilers(), (*QUICK, "-DPLAIN")
     with tempfile.TemporaryDirectory() as scratch:
         return compile_library(compiler, flags, SOURCE, Path(scratch))
+
+
+@pytest.fixture
+def _compiled_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "FLAGS", QUICK)
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +42,7 @@ def _nothing_kept() -> Iterator[None]:
 
 
 @pytest.mark.needs_compiler
+@pytest.mark.usefixtures("_compiled_quickly")
 def test_it_is_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("G2VLM_CACHE", str(tmp_path))
     load_library(plain=True)
@@ -144,6 +152,7 @@ def test_a_compiler_that_fails_is_quoted_asked_once_and_leaves_nothing(
 
 
 @pytest.mark.needs_compiler
+@pytest.mark.usefixtures("_compiled_quickly")
 def test_the_next_compiler_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "gcc", BROKEN)
     program(tmp_path / "clang", f'exec {shutil.which("cc")} "$@"')
@@ -155,6 +164,7 @@ def test_the_next_compiler_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.needs_compiler
+@pytest.mark.usefixtures("_compiled_quickly")
 def test_cc_may_be_several_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = program(tmp_path / "ccache", 'exec "$@"')
     monkeypatch.setenv("CC", f"'{wrapper}' {shutil.which('cc')} -g0")
