@@ -8,6 +8,7 @@ from noisy_room import box_room
 from PIL import Image
 from plane_checkpoint import plane_checkpoint
 
+import g2vlm
 from g2vlm.cli.main import main
 from g2vlm.export import save_scene
 from g2vlm.scene.scale import ScaleKind
@@ -154,3 +155,27 @@ def test_recon_of_long_videos_takes_none(photos, tmp_path, capsys):
     flags = ["--data_path", photos, "--save_path", str(tmp_path / "r.ply"), "--window", "2"]
     assert main(["recon", *flags, "--known_baseline", "0,1,1"]) == 2
     assert "scenes of one pass" in capsys.readouterr().err
+
+
+def test_chat_measures_beside_its_words(photos, checkpoint, capsys):
+    flags = ["--data_path", photos, "--ckpt", checkpoint, "--max_new_tokens", "3", "--measure"]
+    flags += ["--known_distance", "0,50,20,0,66,48,1.25"]
+    question = "How far is (50, 20) from (66, 48) in image 1?"
+    assert main(["chat", *flags, "--question", question]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("  measured: distance between (50, 20) in 0.png and (66, 48) in 0.png: 1.25")
+    assert lines[-1].startswith("  measured: scale metric: known distance between two pixels")
+    assert main(["chat", *flags, "--question", question, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["measured"]
+    assert told["named_in"] == "question"
+    assert told["measurements"][-1]["value"] == pytest.approx(1.25, rel=1e-6)
+    assert main(["chat", *flags, "--question", "What is this?"]) == 0
+    assert "nothing to measure" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_an_answer_carries_its_citation(photos, checkpoint):
+    perception = g2vlm.load(checkpoint).perceive(photos)
+    question = "How deep is (50, 20) in image 2?"
+    answer = perception.ask(question, max_new_tokens=3, measure=True)
+    assert answer.citation.lengths[0].measurement == perception.scene.measure_depth(1, (50, 20))
+    assert perception.ask(question, max_new_tokens=3).citation is None

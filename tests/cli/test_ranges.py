@@ -12,6 +12,7 @@ from g2vlm.cli.ranges import RANGES, Range, check_ranges
 
 NEEDED = {
     "export": ["room.npz", "room.glb"],
+    "metric": ["room.npz", "m.npz"],
     "train": ["tiny-geometry", "--plan"],
     "eval": ["synthetic"],
     "data": ["list"],

@@ -10,23 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from g2vlm.cli.known_options import KNOWN_FIELDS, MASK_FIELDS, KnownOptions, photo_files, tell_calibration
 from g2vlm.cli.remote import RemoteOptions
 from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
 from g2vlm.cli.streams import ResultStream
 from g2vlm.cli.terminal import add_timings, format_timings, reserved_stdout, say, write_json
 from g2vlm.errors import G2VLMError, InputError
+from g2vlm.inputs.pointing import Coordinates
 from g2vlm.inputs.text_files import decoded_lines, read_questions, text_of_argument
 
 if TYPE_CHECKING:
     from g2vlm.inference.perception import Perception
     from g2vlm.inference.sampling import Sampling
+    from g2vlm.scene.metre.calibration import KnownThings
+    from g2vlm.scene.scene import Scene
 
 DEFAULT_QUESTION = "How far is the chair from me in the image?"
 _FAREWELLS = ("exit", "quit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SceneOptions, RemoteOptions):
+class Options(SceneOptions, RemoteOptions, KnownOptions):
     """Answer questions about photos or a video."""
 
     GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -48,11 +52,15 @@ class Options(SceneOptions, RemoteOptions):
         ),
         "output": (
             "save_path",
+            "measure",
             "reasoning",
             "max_new_tokens",
             "json",
         ),
+        "what is known": KNOWN_FIELDS,
+        "what to leave out": MASK_FIELDS,
         "expert": (
+            "coordinates",
             "temperature",
             "top_p",
             "top_k",
@@ -68,6 +76,7 @@ class Options(SceneOptions, RemoteOptions):
         'g2vlm chat --data_path photos/room --question "How far is the chair?"',
         "g2vlm chat --data_path photos/room --interactive",
         "g2vlm chat --data_path photos/room --questions questions.txt --json",
+        'g2vlm chat --question "How far is (90, 200) from (220, 210)?" --measure',
     )
 
     question: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
@@ -92,6 +101,12 @@ class Options(SceneOptions, RemoteOptions):
     """Draw among this many likeliest tokens; 0 for all."""
     seed: int = 0
     """Seed of the draws."""
+    measure: bool = False
+    """Beside each answer, say what the 3-D scene has for the points that the question, or else the answer,
+    names: depths, distances. Points are (u, v) or [x, y], in image 2 where there are several."""
+    coordinates: Coordinates = Coordinates.AUTO
+    """What the numbers of points count: pixels of the photo, thousandths or fractions of its sides; auto:
+    pixels in (), thousandths in [], unless the text or the numbers say otherwise."""
 
     def first_questions(self) -> tuple[str, ...]:
         """What is asked before anything is read from standard input; checked before a model is loaded.
@@ -131,18 +146,20 @@ def run(options: Options) -> int:
         if options.server is not None:
             return _run_remote(options, options.server, first, out)
         start = time.perf_counter()
-        photos = options.photos(asking=True)
+        photos = options.mask_photos(options.photos(asking=True))
+        known = options.known_things(photo_files(photos)) if options.knows_anything else None
         reading = {"read_s": time.perf_counter() - start}
         model = options.load_model()
         loading = add_timings(reading, model.timings)
         perception = model.perceive(photos, fit=options.fit)
         seen = add_timings(loading, model.timings)
         say(format_timings(seen))
+        scene = perception.scene if known is None else _calibrated(perception.scene, known)
         if target is not None:
-            write_scene(perception.scene, target)
+            write_scene(scene, target)
             out.kept(target.path)
             say(f"scene: {target}")
-        ask = _asker(options, perception, sampling, out)
+        ask = _asker(options, perception, (sampling, scene), out)
         questions = itertools.chain(first, _typed_questions() if options.interactive else ())
         if options.json:
             _answer_as_json(options, questions, ask, out, seen)
@@ -152,6 +169,13 @@ def run(options: Options) -> int:
     return 0
 
 
+def _calibrated(scene: "Scene", known: "KnownThings") -> "Scene":
+    """The scene with what is known."""
+    calibration = scene.calibrated(known)
+    tell_calibration(calibration)
+    return calibration.scene
+
+
 def _run_remote(options: Options, url: str, first: tuple[str, ...], out: ResultStream) -> int:
     """Have a service look and answer."""
     from g2vlm.cli.remote import connect, looking
@@ -159,6 +183,11 @@ def _run_remote(options: Options, url: str, first: tuple[str, ...], out: ResultS
     if options.save_path is not None:
         raise InputError(
             "Expected --save_path with g2vlm recon --server: a chat with a service gives no scene."
+        )
+    if options.measure or options.knows_anything or options.masks_anything:
+        raise InputError(
+            "Expected no --measure, masks and nothing known beside --server: a chat with a service gives no "
+            "scene."
         )
     with connect(options, url) as client:
         source = options.source()
@@ -223,12 +252,25 @@ def _answer_as_json(
 
 
 def _asker(
-    options: Options, perception: "Perception", sampling: "Sampling", out: ResultStream
+    options: Options,
+    perception: "Perception",
+    means: "tuple[Sampling, Scene]",
+    out: ResultStream,
 ) -> Callable[[str], dict[str, Any]]:
-    """A function that asks, shows the answer as it comes, and returns it for `--json`."""
+    """A function that asks, shows the answer as it comes, and returns it for `--json`.
+
+    Args:
+        options: of the command.
+        perception: answers.
+        means: how to draw tokens, and the scene to measure in.
+        out: where answers go.
+    """
+    from g2vlm.inference.citing import cite
     from g2vlm.inference.prompts import Reasoning
 
     reasoning = Reasoning(options.reasoning)
+
+    sampling, scene = means
 
     def ask(question: str) -> dict[str, Any]:
         answer = perception.ask(
@@ -237,10 +279,18 @@ def _asker(
             sampling=sampling,
             on_text=None if options.json else out.write,
         )
+        measured = {}
+        if options.measure:
+            # In the scene with what is known, which the perception itself does not have.
+            citation = cite(scene, question, answer.text, options.coordinates)
+            measured = {"measured": citation.summary()}
         if not options.json:
             out.write("\n")
+            if options.measure:
+                out.write("".join(f"  measured: {line}\n" for line in citation.lines))
         return {
             "question": question,
+            **measured,
             "answer": answer.text,
             "token_ids": list(answer.token_ids),
             "finished": answer.finished,

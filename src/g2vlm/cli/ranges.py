@@ -81,7 +81,16 @@ RANGES = {
         COUNT_OR_NONE,
     ),
     **dict.fromkeys(
-        ("frame_rate", "learning_rate", "max_depth_edge", "mesh_edge", "save_minutes", "voxel"), POSITIVE
+        (
+            "depth_scale",
+            "frame_rate",
+            "learning_rate",
+            "max_depth_edge",
+            "mesh_edge",
+            "save_minutes",
+            "voxel",
+        ),
+        POSITIVE,
     ),
     "held_out": SHARE_BELOW_ALL,
     "rooms_share": SHARE_BELOW_ALL,

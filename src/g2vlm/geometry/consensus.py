@@ -233,4 +233,6 @@ def _scale_and_shift(source: Tensor, target: Tensor, R: Tensor, with_scale: bool
     if with_scale:
         spread = (turned - centre).square().sum()
         scale = ((turned - centre) * (target - goal)).sum() / spread
+        if scale <= 0:  # opposite to each other: no scale fits, and only a positive one is a similarity
+            scale = ((target - goal).square().sum() / spread).sqrt()
     return Similarity(scale, R, goal - scale * centre)

@@ -4,8 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from g2vlm.inputs.text import TextTokenizer
+
+if TYPE_CHECKING:
+    from g2vlm.inference.citing import Citation
 
 
 class Ending(Enum):
@@ -35,6 +39,8 @@ class Answer:
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds: `prefill_s` reading the question, `decode_s` decoding the answer, together with all that were
     read and decoded at the same time."""
+    citation: "Citation | None" = None
+    """What the geometry says about the points that are named, if it was asked to be measured."""
 
     @property
     def finished(self) -> bool:

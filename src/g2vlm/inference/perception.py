@@ -10,6 +10,7 @@ import torch
 from g2vlm.errors import InputError
 from g2vlm.inference.answers import Answer, Transcript
 from g2vlm.inference.batch import AnswerBatch, Question, RunningAnswer
+from g2vlm.inference.citing import cite
 from g2vlm.inference.decoding import Decoder
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inference.sampling import Sampling
@@ -113,6 +114,7 @@ class Perception:
         on_text: Callable[[str], None] | None = None,
         remember: bool = False,
         cancel: Cancel | None = None,
+        measure: bool = False,
     ) -> Answer:
         """Answer one question about the photos.
 
@@ -125,6 +127,8 @@ class Perception:
                 `forget`; not those of a cancelled answer.
             cancel: an event, or something to call between tokens: once it is set or true, the answer is what
                 there is so far, its `ending` is CANCELLED.
+            measure: add to the answer what the geometry of `scene` says about the points that the question,
+                or else the answer, names (`Answer.citation`; see `citing.cite`).
 
         Raises:
             InputError: the question is empty or the limit is below 1, or `remember` inside of `on_text` of
@@ -135,7 +139,7 @@ class Perception:
             ((answer, running),) = self._answers([replace(asked, keep=remember)], on_text)
             if running.kept is not None:
                 self._keep(running.kept, running.position)
-        return answer
+        return replace(answer, citation=cite(self.scene, question, answer.text)) if measure else answer
 
     def ask_many(
         self,

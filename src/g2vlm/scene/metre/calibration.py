@@ -103,7 +103,11 @@ def calibrate(scene: "Scene", known: KnownThings) -> Calibration:
 
     # Everything is measured on the scene as it is now, so that the figures can be compared.
     depth = None if known.depth is None else find_depths(scene, known.depth, known.depth_use)
-    poses = None if known.poses is None else fit_poses(scene, known.poses)
+    # Where the metre comes from elsewhere, cameras may take given poses that the scene itself fits badly.
+    is_needed = known.pose_use is PoseUse.SIMILARITY or not (
+        known.distances or known.baselines or known.depth
+    )
+    poses = None if known.poses is None else fit_poses(scene, known.poses, is_needed)
     positions = None if known.positions is None else fit_positions(scene, known.positions)
     scales = _scales(scene, known, depth, poses, positions)
     chosen = next((each for each in scales if each.is_metric), next(iter(scales), None))

@@ -14,12 +14,16 @@ from g2vlm.scene.metre.report import Finding
 from g2vlm.scene.view import View
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from g2vlm.geometry.consensus import SimilarityFit
     from g2vlm.scene.scene import Scene
 
 MIN_GPS_EXTENT_M = 10.0
 """Positions of GPS are good to some metres: tracks shorter than this tell no scale."""
 _MOST_POSE_ERROR = 0.5
 _MOST_TURN_DEG = 45.0
+_ENOUGH = 5
 _MOST_GPS_ERROR = 0.2
 _ASPECT_TOLERANCE = 0.02
 _NOTED_DISTORTION_PX = 0.5
@@ -143,11 +147,16 @@ def _miss_px(view: View, K: np.ndarray) -> float:
     return float(np.median(np.hypot(du, dv)))
 
 
-def fit_poses(scene: "Scene", track: PoseTrack) -> PoseFit:
+def fit_poses(scene: "Scene", track: PoseTrack, is_needed: bool = True) -> PoseFit:
     """The similarity that brings a scene's cameras to known poses.
 
     Where positions do not lie on a line they decide alone; on a line, or with two cameras, the rotation comes
     from the orientations of the cameras.
+
+    Args:
+        scene: the scene.
+        track: known poses.
+        is_needed: refuse a bad fit; without it the poses can still be given to the cameras one by one.
 
     Raises:
         InputError: fewer than two poses match, cameras stand in one place, or nothing fits.
@@ -168,14 +177,20 @@ def fit_poses(scene: "Scene", track: PoseTrack) -> PoseFit:
     source, target = (torch.from_numpy(np.stack([poses[i][:3, 3] for i in given])) for poses in (ours, given))
     _require_moving(source.numpy(), target.numpy(), track.source)
     notes = [match.note(len(scene))]
-    if is_collinear(source, 0.05) or is_collinear(target, 0.05):
-        rotations = np.stack([given[i][:3, :3] @ ours[i][:3, :3].T for i in given])
-        fit = consensus_with_rotation(source, target, torch.from_numpy(rotations))
+    rotations = torch.from_numpy(np.stack([given[i][:3, :3] @ ours[i][:3, :3].T for i in given]))
+    fit = consensus_with_rotation(source, target, rotations)
+    on_a_line = is_collinear(source, 0.05) or is_collinear(target, 0.05)
+    if on_a_line:
         notes.append("cameras stand on a line, so their orientations give the rotation")
     else:
-        fit = consensus_similarity(source, target)
+        by_positions = consensus_similarity(source, target)
+        # Positions that hardly spread beside their noise tell a rotation worse than orientations do.
+        if _misfit(by_positions, rotations, target) <= 1.25 * _misfit(fit, rotations, target) + 1e-4:
+            fit = by_positions
+        else:
+            notes.append("orientations give the rotation, since positions fit worse")
     T = fit.similarity.matrix().numpy()
-    turned = [_angle_deg(given[i][:3, :3].T @ fit.similarity.R.numpy() @ ours[i][:3, :3]) for i in given]
+    turned = _turns_deg(fit.similarity.R, rotations).numpy()
     notes.append(f"median rotation residual {np.median(turned):.3g} degrees")
     unit = "m" if track.is_metric else "units"
     finding = _pose_finding(
@@ -187,7 +202,7 @@ def fit_poses(scene: "Scene", track: PoseTrack) -> PoseFit:
     )
     finding = replace(finding, unit=unit, is_metric=track.is_metric, notes=(*finding.notes, *notes))
     unsure = finding.relative_error is not None and finding.relative_error > _MOST_POSE_ERROR
-    if unsure or np.median(turned) > _MOST_TURN_DEG:
+    if is_needed and (unsure or np.median(turned) > _MOST_TURN_DEG):
         raise InputError(
             f"Expected poses that fit the cameras of the scene, but those of {track.source} miss them by "
             f"{finding.residual:.3g} and {np.median(turned):.3g} degrees in the median, while the cameras "
@@ -260,11 +275,9 @@ def _pose_finding(
 ) -> Finding:
     """Report of a similarity; the error of its scale follows from the residuals of those who agree."""
     moved = target[inliers] - target[inliers].mean(axis=0)
-    # Seven numbers were fitted to three per camera.
-    freedom = max(1, 3 * int(inliers.sum()) - 7)
-    noise = np.sqrt(np.square(residuals[inliers]).sum() / freedom)
-    # Of few cameras some always fit by chance: Rousseeuw's correction of the median residual of all.
-    noise = max(noise, np.median(residuals) / 1.538 * (1 + 5 / max(1, len(residuals) - 3)))
+    # Of few cameras some always fit by chance, so then all count; seven numbers were fitted.
+    counted = residuals[inliers] if inliers.sum() >= _ENOUGH else residuals
+    noise = np.sqrt(np.square(counted).sum() / max(1, 3 * len(counted) - 7))
     error = float(noise / np.sqrt(np.square(moved).sum()))
     extent = float(2 * np.linalg.norm(moved, axis=-1).max())
     return Finding(
@@ -281,5 +294,15 @@ def _pose_finding(
     )
 
 
-def _angle_deg(R: np.ndarray) -> float:
-    return float(np.degrees(np.arccos(np.clip((np.trace(R) - 1) / 2, -1, 1))))
+def _turns_deg(R: "Tensor", rotations: "Tensor") -> "Tensor":
+    """Angles between one rotation and others."""
+    from g2vlm.geometry.rotations import rotation_angle
+
+    return rotation_angle(rotations @ R.T).rad2deg()
+
+
+def _misfit(fit: "SimilarityFit", rotations: "Tensor", target: "Tensor") -> float:
+    """Median position residual over the extent, plus median rotation residual in radians."""
+    extent = (target - target.mean(dim=0)).norm(dim=-1).max()
+    turn = _turns_deg(fit.similarity.R, rotations).deg2rad().median()
+    return float(fit.residuals.median() / extent + turn)

@@ -81,7 +81,11 @@ def find_depths(scene: "Scene", known: DepthMaps, use: DepthUse) -> DepthFit:
     logs = np.log([factors[index] / whole.factor for index in used])  # type: ignore[operator]
     # Pixels of one view err together, so views are what is counted.
     error = float(np.std(logs, ddof=1) / np.sqrt(len(used))) if len(used) > 1 else None
-    notes = [match.note(len(scene)), f"{len(used)} views with enough measured pixels"]
+    notes = [
+        match.note(len(scene)),
+        f"{len(used)} views with enough measured pixels",
+        f"single pixels differ from it by {100 * (np.exp(whole.spread) - 1):.2g} %",
+    ]
     if len(used) > 1:
         notes.append(f"factors of the views differ by {100 * (np.exp(np.ptp(logs)) - 1):.2g} %")
     finding = Finding(
