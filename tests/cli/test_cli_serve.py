@@ -15,6 +15,7 @@ pytest.importorskip("fastapi", reason="needs the extra server")
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.cli.main import main
 from g2vlm.server.guard.keys import KeyRing
+from g2vlm.server.guard.refusals import NotAuthenticatedError
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,20 @@ def test_a_key_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     token = capsys.readouterr().out.strip()
     assert KeyRing(keys).check(f"Bearer {token}").tenant == "anna"
     assert token not in keys.read_text()
+
+
+def test_a_key_is_revoked_by_its_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["serve", "--keys", str(tmp_path / "keys.json")]
+    assert main([*words, "--new_key", "anna"]) == main([*words, "--new_key", "bob"]) == 0
+    anna, bob = capsys.readouterr().out.split()
+    ring = KeyRing(tmp_path / "keys.json")
+    assert main([*words, "--revoke_key", anna.split("-")[1]]) == 0
+    assert "of anna" in capsys.readouterr().out
+    with pytest.raises(NotAuthenticatedError):
+        ring.check(f"Bearer {anna}")
+    assert ring.check(f"Bearer {bob}").tenant == "bob"
+    assert main([*words, "--revoke_key", "nobody"]) == 2
+    assert main([*words, "--revoke_key", "a", "--new_key", "b"]) == 2
 
 
 @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM])

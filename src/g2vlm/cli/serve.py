@@ -13,7 +13,7 @@ from g2vlm.cli.terminal import say, write_json
 from g2vlm.errors import InputError, MissingExtraError
 from g2vlm.model.config import ViewAttention
 from g2vlm.model.quantization import Quantization
-from g2vlm.server.guard.keys import check_listening, create_key
+from g2vlm.server.guard.keys import check_listening, create_key, revoke_key
 from g2vlm.server.guard.limits import Limits
 
 
@@ -25,7 +25,17 @@ class Options(Limits):
     """
 
     GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "service": ("host", "port", "keys", "new_key", "data", "open_to_all", "fetch_urls", "origins"),
+        "service": (
+            "host",
+            "port",
+            "keys",
+            "new_key",
+            "revoke_key",
+            "data",
+            "open_to_all",
+            "fetch_urls",
+            "origins",
+        ),
         "model": ("ckpt", "model_name", "download", "device", "dtype"),
         "limits": tuple(field.name for field in fields(Limits)),
         "expert": ("view_attention", "quantization", "compiled", "grace_s", "log_level", "json"),
@@ -44,6 +54,8 @@ class Options(Limits):
     """File with digests of API keys, each of which belongs to a tenant. Without it no key is asked for."""
     new_key: Annotated[str | None, tyro.conf.arg(metavar="TENANT")] = None
     """Make a key for this tenant in --keys, print it, and end."""
+    revoke_key: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
+    """Make a key in --keys useless, also for services that run, and end; its eight letters after `g2vlm-`."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder in which uploads and scenes survive a restart. Without it they are gone at the end."""
     open_to_all: bool = False
@@ -96,10 +108,8 @@ class Options(Limits):
 def run(options: Options) -> int:
     """Serve until told to end."""
     out = ResultStream()
-    if options.new_key is not None:
-        if options.keys is None:
-            raise InputError("Expected the file of the keys beside --new_key: name it with --keys FILE.")
-        out.write(create_key(options.keys, options.new_key) + "\n")
+    if options.new_key is not None or options.revoke_key is not None:
+        out.write(_change_keys(options) + "\n")
         return 0
     _check(options)
     from g2vlm.checkpoints.hub import choose_checkpoint
@@ -137,6 +147,21 @@ def run(options: Options) -> int:
         set_up_logging(options.log_level)
         serve(service, listening, tell)
     return 0
+
+
+def _change_keys(options: Options) -> str:
+    """Make or revoke a key; what to print."""
+    if options.keys is None:
+        raise InputError(
+            "Expected the file of the keys beside --new_key or --revoke_key: name it with --keys FILE."
+        )
+    if options.new_key is not None and options.revoke_key is not None:
+        raise InputError("Expected --new_key or --revoke_key, got both: give one after the other.")
+    if options.revoke_key is not None:
+        key = revoke_key(options.keys, options.revoke_key)
+        return f"revoked {key.id} of {key.tenant}"
+    assert options.new_key is not None
+    return create_key(options.keys, options.new_key)
 
 
 def _check(options: Options) -> None:

@@ -21,6 +21,7 @@ from g2vlm.server.guard.decoding import DecodingPool
 from g2vlm.server.guard.fetching import Fetcher
 from g2vlm.server.service import Service
 from g2vlm.server.settings import Settings
+from g2vlm.server.web.tracing import trace_requests
 
 _KEEP_ALIVE_S = 30
 _AFTER_GRACE_S = 5
@@ -127,8 +128,10 @@ def serving_in_thread(service: Service) -> Iterator[str]:
 
 
 def _server(service: Service) -> _Server:
+    app = create_app(service)
+    trace_requests(app)
     config = uvicorn.Config(
-        create_app(service),
+        app,
         lifespan="on",
         log_config=None,
         access_log=False,
