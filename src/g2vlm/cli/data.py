@@ -1,7 +1,7 @@
 """`g2vlm data`: prepare data sets for training, check them, look at them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -13,7 +13,8 @@ from g2vlm.errors import InputError
 if TYPE_CHECKING:
     from g2vlm.data.prepare.conversion import Preparation, Report
 
-ACTIONS = ("list", "prepare")
+ACTIONS = ("list", "prepare", "check")
+EXIT_WRONG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Options:
     """
 
     GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "input": ("action", "words", "every", "max_frames", "limit"),
+        "input": ("action", "words", "every", "max_frames", "limit", "scenes", "frames"),
         "output": ("dry_run", "json"),
         "running": ("workers",),
         "expert": ("scenes_per_shard",),
@@ -34,6 +35,7 @@ class Options:
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         "g2vlm data list",
         "g2vlm data prepare scannet scans prepared/scannet --every 10 --workers 8",
+        "g2vlm data check prepared/scannet",
     )
 
     action: Annotated[
@@ -42,9 +44,13 @@ class Options:
     """What to do."""
     words: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
-        tyro.conf.arg(metavar="WORDS", help="Of prepare: [NAME] SOURCE TARGET."),
+        tyro.conf.arg(metavar="WORDS", help="Of prepare: [NAME] SOURCE TARGET; of check: FOLDER."),
     ] = ()
     """What to do it with."""
+    scenes: int = 8
+    """Of check: how many scenes are looked at, evenly spread."""
+    frames: int = 24
+    """Of check: how many frames of each scene."""
     every: int = 1
     """Of prepare: keep one of so many frames of each scene."""
     max_frames: int | None = None
@@ -62,8 +68,8 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """List or prepare."""
-    doing = {"list": _list, "prepare": _prepare}
+    """Do what was asked for."""
+    doing = {"list": _list, "prepare": _prepare, "check": _check}
     if options.action not in doing:
         raise InputError(f"Expected one of {', '.join(ACTIONS)}, got {options.action!r}.")
     return doing[options.action](options)
@@ -103,6 +109,35 @@ def _prepare(options: Options) -> int:
     if not options.dry_run:
         say(f"{job.target}: check it with  g2vlm data check {job.target}")
     return 0
+
+
+def _check(options: Options) -> int:
+    from g2vlm.data.checking.checking import CheckOptions, check_data
+    from g2vlm.data.shards.reading import PreparedData
+
+    if options.scenes < 1 or options.frames < 3:
+        raise InputError(
+            f"Expected at least 1 scene of 3 frames, got --scenes {options.scenes} --frames {options.frames}."
+        )
+    data = PreparedData(_only_folder(options))
+    with reserved_stdout() as out, progress_bar("comparing views") as progress:
+        verdicts = []
+        for verdict in check_data(data, CheckOptions(options.scenes, options.frames), progress):
+            verdicts.append(verdict)
+            if not options.json:
+                out.write(verdict.line() + "\n")
+        if options.json:
+            rows = [{**asdict(verdict), "wrong": verdict.is_wrong} for verdict in verdicts]
+            for row, verdict in zip(rows, verdicts, strict=True):
+                row["cause"] = None if verdict.cause is None else verdict.cause.value
+            write_json(out, {"scenes": rows})
+    return EXIT_WRONG if any(verdict.is_wrong for verdict in verdicts) else 0
+
+
+def _only_folder(options: Options) -> str:
+    if len(options.words) != 1:
+        raise InputError(f"Expected one folder of prepared data, got {len(options.words)} words.")
+    return options.words[0]
 
 
 def _job(options: Options) -> "Preparation":
