@@ -35,6 +35,7 @@ class Options:
         "input": (
             "recipe",
             "init_from",
+            "data",
             "questions",
             "images",
             "rooms_share",
@@ -76,6 +77,8 @@ class Options:
     """Folder of the run; runs/RECIPE without it."""
     init_from: Annotated[str | None, tyro.conf.arg(metavar="CKPT")] = None
     """Checkpoint to start from instead of the recipe's own: a folder, a bundled name or a hub id."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="MIXTURE.yaml")] = None
+    """Learn from this mixture of prepared frames, rooms and questions instead of the recipe's own data."""
     questions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Learn from this file of LLaVA-style JSON lines instead of the synthetic world."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -152,7 +155,20 @@ def _adjusted(options: Options) -> "Recipe":
         recipe = dataclasses.replace(recipe, seed=options.seed)
     if options.init_from is not None:
         recipe = dataclasses.replace(recipe, start=FromCheckpoint(options.init_from))
-    return _with_questions(recipe, options)
+    return _with_mixture(recipe, options) if options.data is not None else _with_questions(recipe, options)
+
+
+def _with_mixture(recipe: "Recipe", options: Options) -> "Recipe":
+    """The recipe with the data of a mixture file."""
+    from g2vlm.training.recipes.mixture_file import read_mixture
+
+    assert options.data is not None
+    if options.questions is not None:
+        raise InputError("Expected --data or --questions: a mixture file names question files itself.")
+    read = read_mixture(options.data, recipe)
+    for place in read.skipped:
+        say(f"left out of the mixture: {place} is not there")
+    return dataclasses.replace(recipe, data=read.mixture)
 
 
 def _with_questions(recipe: "Recipe", options: Options) -> "Recipe":

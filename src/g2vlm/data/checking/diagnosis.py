@@ -208,13 +208,13 @@ def _broken_frames(count: int, matches: Sequence[Matches], errors: np.ndarray) -
     # A sound frame between two broken ones would be blamed too: without them it is not.
     innocent = []
     for k in found:
-        others = [i for i in found if i != k]
-        mine = [
-            bool(b)
-            for m, b in zip(matches, bad, strict=True)
-            if k in (m.first, m.second) and not {m.first, m.second} & set(others)
+        others = {i for i in found if i != k}
+        rest = [
+            bool(is_bad)
+            for m, is_bad in zip(matches, bad, strict=True)
+            if k in (m.first, m.second) and not {m.first, m.second} & others
         ]
-        if mine and np.mean(mine) <= 0.5:
+        if rest and np.mean(rest) <= 0.5:
             innocent.append(k)
     broken = [k for k in found if k not in innocent]
     return broken if len(broken) <= 0.4 * count else []

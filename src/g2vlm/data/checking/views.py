@@ -79,7 +79,7 @@ class Matcher:
         import cv2
 
         self._pictures = pictures
-        self._detector = cv2.SIFT_create(nfeatures=_MOST_FEATURES, contrastThreshold=0.02)
+        self._detector = cv2.SIFT.create(nfeatures=_MOST_FEATURES, contrastThreshold=0.02)
         self._found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def between(self, first: int, second: int) -> Matches | None:

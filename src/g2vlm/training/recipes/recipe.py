@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from g2vlm.data.shards.choosing import ViewChoice
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
 from g2vlm.model.config import G2VLMConfig
@@ -119,10 +120,24 @@ class QuestionFileData:
 
 
 @dataclass(frozen=True)
+class ShardData:
+    """Real frames that `g2vlm data prepare` has written."""
+
+    path: str
+    """Folder or address of the shards."""
+    like: SyntheticData
+    """Its phases, sizes, changes of pictures and prompts are those of these frames too."""
+    choice: ViewChoice = ViewChoice.COVISIBILITY
+    """Which views of a scene make a sample."""
+    held_out: float = 0.02
+    """Share of the scenes that is not learned but validated."""
+
+
+@dataclass(frozen=True)
 class MixturePart:
     """Data that take part in a mixture."""
 
-    data: SyntheticData | QuestionFileData
+    data: SyntheticData | QuestionFileData | ShardData
     share: float
     """Of the steps; shares need not sum to one."""
 
@@ -134,7 +149,7 @@ class Mixture:
     parts: tuple[MixturePart, ...]
 
 
-Data = SyntheticData | QuestionFileData | Mixture
+Data = SyntheticData | QuestionFileData | ShardData | Mixture
 
 
 def parts_of(data: Data) -> tuple[MixturePart, ...]:

@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from g2vlm.data.shards.reading import PreparedData
 from g2vlm.errors import InputError
 from g2vlm.scene.writing import atomic_path
-from g2vlm.training.recipes.recipe import FromCheckpoint, QuestionFileData, Recipe, parts_of
+from g2vlm.training.recipes.recipe import FromCheckpoint, QuestionFileData, Recipe, ShardData, parts_of
 
 RECORD_NAME = "run.json"
 MODEL_RECORD_NAME = "TRAINING.json"
@@ -35,6 +36,8 @@ def describe_run(recipe: Recipe, start_folder: Path) -> dict[str, Any]:
     for number, part in enumerate(parts_of(recipe.data)):
         if isinstance(part.data, QuestionFileData):
             data[f"questions {number}"] = fingerprint(part.data.path, whole=True)
+        elif isinstance(part.data, ShardData):
+            data[f"prepared {number}"] = PreparedData(part.data.path).about
         else:
             worlds = {world for phase in part.data.phases for world in phase.worlds}
             data.update((world.value, plain(world.config)) for world in worlds)

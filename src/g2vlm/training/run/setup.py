@@ -7,6 +7,7 @@ from pathlib import Path
 
 from g2vlm.checkpoints.hub import resolve_checkpoint
 from g2vlm.checkpoints.loading import open_checkpoint
+from g2vlm.data.shards.reading import PreparedData
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
@@ -20,6 +21,7 @@ from g2vlm.training.recipes.recipe import (
     Phase,
     QuestionFileData,
     Recipe,
+    ShardData,
     SyntheticData,
     parts_of,
 )
@@ -35,6 +37,7 @@ from g2vlm.training.sources.mixture import MixtureSource
 from g2vlm.training.sources.question_file import QuestionFileSource, shape_of
 from g2vlm.training.sources.question_index import QuestionIndex, build_index, open_index
 from g2vlm.training.sources.sequences import SequenceBuilder
+from g2vlm.training.sources.shards import ShardSource
 from g2vlm.training.sources.synthetic import SyntheticSource
 
 _UNCHANGED = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -104,6 +107,8 @@ def training_batches(recipe: Recipe, start: Start, run: Path, store: Path | None
         own = dataclasses.replace(recipe, data=part.data)
         if isinstance(part.data, SyntheticData):
             sources.append(SyntheticSource(own, builder, start.preparation, store))
+        elif isinstance(part.data, ShardData):
+            sources.append(ShardSource(own, builder, PreparedData(part.data.path)))
         else:
             index = question_index(part.data, start.config, run / f"questions-{number}")
             sources.append(QuestionFileSource(own, builder, start.preparation, index))
@@ -148,6 +153,10 @@ def validation_sources(
             own = dataclasses.replace(own, data=_held_out_rooms(part.data, recipe.stage))
             rooms = SyntheticSource(own, builder, start.preparation, store, Split.VALIDATION)
             sources.append((rooms, count))
+        elif isinstance(part.data, ShardData):
+            own = dataclasses.replace(own, data=_held_out_frames(part.data))
+            frames = ShardSource(own, builder, PreparedData(part.data.path), held_out=True)
+            sources.append((frames, count if frames.scenes else 0))
         else:
             index = question_index(part.data, start.config, run / f"questions-{number}")
             held_out = QuestionFileSource(own, builder, start.preparation, index, held_out=True)
@@ -167,6 +176,14 @@ def _held_out_rooms(data: SyntheticData, stage: Stage) -> SyntheticData:
         semantic_only_share=0.0,
         num_rooms=1000,
     )
+
+
+def _held_out_frames(data: ShardData) -> ShardData:
+    """Unchanged pictures of four views."""
+    like = dataclasses.replace(
+        data.like, phases=(Phase(1, views=(4,)),), augmentation=_UNCHANGED, language_prompts=0.0
+    )
+    return dataclasses.replace(data, like=like)
 
 
 def require_fitting_data(recipe: Recipe, config: G2VLMConfig, processes: int) -> None:
