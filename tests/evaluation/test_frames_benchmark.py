@@ -239,3 +239,20 @@ def test_a_group_of_frames_that_cannot_be_read_is_refused(room: Path, tmp_path: 
     (tmp_path / "frames.json").write_text(json.dumps(listed))
     with pytest.raises(InputError, match="nowhere"):
         FramesBenchmark(tmp_path)
+
+
+def test_frames_without_picture_or_pose_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_frames(tmp_path / "part", film(4, 120, 90))
+    listed = json.loads((folder / "frames.json").read_text())
+    listed["frames"]["f3"]["T_world_camera"][0][3] = float("nan")
+    (folder / "frames.json").write_text(json.dumps(listed))
+    (folder / "0.png").unlink()
+    benchmark = FramesBenchmark(folder, GroupOptions(2))
+    assert benchmark.settings["num_dropped"] == 2
+    assert benchmark.settings["sets"] == {"part": 2}
+    words = ["--predictor", "nothing", "--baselines", "none", "--num_views", "2"]
+    target = str(tmp_path / "r.json")
+    assert main(["eval", "frames", "--data_path", str(folder), "--save_path", target, *words]) == 0
+    assert "2 listed frames are left out" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from g2vlm.evaluation.prediction import Prediction
 from g2vlm.evaluation.predictors.choosing import Choice, choose_predictor
 from g2vlm.evaluation.predictors.endpoint import Endpoint
 from g2vlm.evaluation.predictors.interface import Answerer, Questions, Reconstructor, Views
+from g2vlm.evaluation.predictors.own import OwnModel
 from g2vlm.evaluation.predictors.peers import PeerModel, prepared
 from g2vlm.evaluation.predictors.saved import SavedPredictions, write_prediction
 from g2vlm.evaluation.predictors.transformers_model import TransformersModel
@@ -304,3 +305,16 @@ def test_other_words_are_refused_with_all_forms() -> None:
     with pytest.raises(InputError, match="saved:FOLDER"):
         choose_predictor("magic", Choice())
     assert isinstance(choose_predictor("nothing", Choice()).predictor, Reconstructor)
+
+
+def test_our_own_service_is_asked_as_any_other(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the service needs the extra server")
+    from small_service import small_model, small_service
+
+    from g2vlm.server.running import serving_in_thread
+
+    model, asked = small_model(tmp_path / "weights"), Questions("s", (RED, RED), ("How far?", "Which?"))
+    with serving_in_thread(small_service(model)) as url:
+        answers = Endpoint(f"{url}/v1", "small", max_new_tokens=3).answer(asked)
+    # Our limit counts the pass that ends the answer, the service's only what it says.
+    assert list(answers) == list(OwnModel(model, 4).answer(asked))

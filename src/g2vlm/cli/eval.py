@@ -275,6 +275,8 @@ def _evaluate(options: Options) -> Outcome:
     first = build_benchmark(options.benchmark, options.request(14, 14))
     _check_target(options)
     benchmark = first
+    if first.settings.get("num_dropped"):
+        say(f"{first.settings['num_dropped']} listed frames are left out: no picture, or no pose")
     if options.predictor is None:
         subject, benchmark = _own(options, doing)
     else:

@@ -40,6 +40,8 @@ class FrameSet:
     frames: Sequence[ListedFrame]
     groups: tuple[tuple[int, ...], ...] = ()
     """Frames that overlap, where the set says so itself."""
+    num_dropped: int = 0
+    """Frames that are listed, but whose entry or pose is no use, or whose picture is not there."""
 
 
 def find_frame_sets(place: Path) -> list[FrameSet]:
@@ -76,7 +78,7 @@ def _own(layout: Layout, root: Path) -> list[FrameSet]:
     sets = []
     for scene in layout.scenes(root):
         drops, folder = Drops(), root / scene
-        frames = list(layout.frames(root, scene, drops))
+        frames = [frame for frame in layout.frames(root, scene, drops) if _is_sound(frame, drops)]
         if not frames:
             told = "; ".join(f"{reason} ({known[0]})" for reason, known in drops.examples.items())
             raise InputError(
@@ -90,8 +92,19 @@ def _own(layout: Layout, root: Path) -> list[FrameSet]:
                 f"Expected all frames of the groups in {folder}, but {lost[0]!r} cannot be read."
             )
         chosen = tuple(tuple(index[name] for name in group) for group in groups)
-        sets.append(FrameSet(folder.resolve().name, frames, chosen))
+        dropped = sum(drops.counts.values())
+        sets.append(FrameSet(folder.resolve().name, frames, chosen, dropped))
     return sets
+
+
+def _is_sound(frame: ListedFrame, drop: Drops) -> bool:
+    if isinstance(frame.image, Path) and not frame.image.is_file():
+        drop("its picture is missing", frame.frame)
+        return False
+    if not np.isfinite(frame.T_world_camera).all():
+        drop("its pose is not finite", frame.frame)
+        return False
+    return True
 
 
 def _prepared(place: Path) -> list[FrameSet]:

@@ -87,6 +87,7 @@ class FramesBenchmark:
         digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
         return {
             "sets": {name: len(one.frames) for name, one in self._sets.items()},
+            "num_dropped": sum(one.num_dropped for one in self._sets.values()),
             "groups": digest,
             "num_groups": len(named),
             "grouping": asdict(self.grouping),
