@@ -11,12 +11,13 @@ from jaxtyping import Float
 
 from g2vlm.scene.view import Pixel
 from g2vlm.viewer.points import Look, ShownPoints
-from g2vlm.viewer.pyramid import Block, Eye
+from g2vlm.viewer.pyramid import Block, Eye, count_points
 
 POINT_BUDGET = 1_000_000
 """Points drawn at once; whatever a scene holds, a browser draws no more."""
 _SETTLE_S = 0.06
 _FILL = 0.8
+_COVER = 1.4
 _PICK_PX = (3.0, 8.0, 16.0)
 _BEHIND = 1.02
 
@@ -72,6 +73,13 @@ class BrowserCloud:
     def parts(self) -> tuple[ShownPoints, ...]:
         """What is shown."""
         return self._parts
+
+    @property
+    def num_drawn(self) -> int:
+        """Points in the picture and around it, those included that the look hides."""
+        with self._lock:
+            blocks = [self._parts[part].pyramid.blocks[number] for part, number in self._drawn]
+        return count_points(blocks)
 
     def show(self, parts: Sequence[ShownPoints]) -> None:
         """Show these clouds instead of those before."""
@@ -170,7 +178,7 @@ class BrowserCloud:
         points = self._parts[name[0]]
         is_finest = all((name[0], child) in needed for child in block.children)
         spacing = 0.0 if is_finest else _FILL * block.spacing
-        size = self.look.point_size * max(points.footprint, spacing)
+        size = self.look.point_size * max(_COVER * points.footprint, spacing)
         handle = self._drawn.get(name) or self._ready.pop(name, None)
         if handle is None:
             self._drawn[name] = self._send(name, block, size)

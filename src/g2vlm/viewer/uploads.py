@@ -24,7 +24,9 @@ DROP_ZONE = """
       if (!target) return;
       target.files = one.files;
       target.dispatchEvent(new CustomEvent('change', { bubbles: true, detail: 'one' }));
-      await new Promise((resolve) => setTimeout(resolve, 60));
+      const wait = () => new Promise((resolve) => setTimeout(resolve, 60));
+      await wait();
+      while (target.isConnected && target.nextElementSibling?.disabled) await wait();
     }
   };
   if (window.g2vlmDrop) return;

@@ -1,5 +1,6 @@
 """The tab "Photos": files come in, and a scene comes out."""
 
+import queue
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,9 @@ class PhotosPanel:
         self._folder.mkdir()
         self._files: list[tuple[Path, str]] = []
         self._uploaded_bytes = 0
-        self._changing = threading.Lock()
+        self._changing, self._starting = threading.Lock(), threading.Lock()
+        self._arrivals: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._is_taking = False
         self._job: Job | None = None
         bound_uploads(session.client, self._limits.max_upload_mb * 1_000_000)
         gui.add_html(DROP_ZONE)
@@ -54,7 +57,7 @@ class PhotosPanel:
         self._example = gui.add_button(
             "Try the example photos", icon="sparkles", visible=self._studio.examples is not None
         )
-        self._upload.on_upload(self._uploaded)
+        self._upload.on_upload(self._arrived)
         session.on(self._go, "Reconstruction", lambda: self._start(self._material()))
         session.on(self._stop, "Reconstruction", self.cancel)
         session.on(self._clear, "Photos", self._start_anew)
@@ -68,8 +71,24 @@ class PhotosPanel:
             if self._job is job:
                 self._finished(job, "Stopped.")
 
-    def _uploaded(self, event: Any) -> None:
-        uploaded = self._upload.value
+    async def _arrived(self, event: Any) -> None:
+        # The button holds the latest file only: it is taken in the loop that stores it there, before the next
+        # one can arrive. Files are read one by one in a thread of this browser, not in those that all share.
+        self._arrivals.put(self._upload.value)
+        with self._starting:
+            if not self._is_taking:
+                self._is_taking = True
+                threading.Thread(target=self._take_all, name="g2vlm-uploads", daemon=True).start()
+
+    def _take_all(self) -> None:
+        while True:
+            with self._starting:
+                if self._arrivals.empty() or self._session.closed.is_set():
+                    self._is_taking = False
+                    return
+            self._take(self._arrivals.get())
+
+    def _take(self, uploaded: Any) -> None:
         with self._session.guarded(f"Upload of {uploaded.name}"), self._changing:
             if len(self._files) >= self._limits.max_files:
                 raise InputError(f"Expected at most {self._limits.max_files} files: start anew for others.")
