@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+import tyro
 
 from g2vlm.bench.presets import Preset
 from g2vlm.bench.results import Report, Section, read_report
@@ -28,6 +30,7 @@ class Options:
 
     GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "what is measured": (
+            "what",
             "preset",
             "only",
             "views",
@@ -40,6 +43,11 @@ class Options:
             "folder",
             "slices",
             "max_minutes",
+        ),
+        "serve": (
+            "clients",
+            "seconds",
+            "kills",
         ),
         "output": (
             "json",
@@ -60,9 +68,19 @@ class Options:
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         "g2vlm bench --preset few-layer-2b --only reconstruct --views 2,8",
         "g2vlm bench --from_json report.json --markdown",
+        "g2vlm bench serve --only questions,crowd",
         "g2vlm bench --gpu --max_minutes 9 --markdown",
     )
 
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[serve]")] = "network"
+    """serve: measure a service (g2vlm serve) over HTTP instead, with --trained as its checkpoint; --only then
+    takes questions, crowd, kills."""
+    clients: int = 100
+    """With serve: clients at the same time."""
+    seconds: float = 60.0
+    """With serve: how long they ask."""
+    kills: int = 200
+    """With serve: how often the service is killed while it computes scenes."""
     preset: Preset | None = None
     """Size of the network; few-layer-2b by default, with --gpu 2b."""
     views: str | None = None
@@ -113,6 +131,8 @@ def run(options: Options) -> int:
     """Measure or read a report, show it, store it."""
     with reserved_stdout() as out:
         _check_targets(options)
+        if options.what != "network":
+            return _run_serving(options, out)
         report = _measure(options) if options.from_json is None else read_report(options.from_json)
         if options.json is not None:
             _write(report, options.json)
@@ -123,6 +143,29 @@ def run(options: Options) -> int:
 
             write_plot(report, options.plot)
         return _compare(report, options.history) if options.history is not None else 0
+
+
+def _run_serving(options: Options, out: ResultStream) -> int:
+    """Measure a service, show the table, store the report."""
+    if options.what != "serve":
+        raise InputError(f"Expected serve or nothing after bench, got {options.what!r}.")
+    from g2vlm.bench.serving.session import PARTS, ServingPlan, measure_serving, table
+
+    parts = tuple(part.strip() for part in options.only.split(",") if part.strip()) or PARTS
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise InputError(f"Expected parts among {', '.join(PARTS)}, got {unknown[0]!r}.")
+    if min(options.clients, options.kills, options.repeats) < 1 or not options.seconds > 0:
+        raise InputError("Expected --clients, --kills, --repeats and --seconds above 0.")
+    plan = ServingPlan(
+        options.trained, parts, options.repeats, options.clients, options.seconds, options.kills
+    )
+    report = measure_serving(plan, say)
+    if options.json is not None:
+        with atomic_path(options.json) as temporary:
+            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        out.kept(options.json)
+    out.write(table(report) + "\n")
+    return 0
 
 
 def _check_targets(options: Options) -> None:

@@ -164,7 +164,7 @@ class Client:
 
     def reconstruct(
         self, photos: Photos, *, on_progress: Progress | None = None, **options: Any
-    ) -> "RemoteScene":
+    ) -> RemoteScene:
         """Reconstruct photos or a video, and wait for the scene.
 
         Args:
@@ -175,18 +175,25 @@ class Client:
         Raises:
             ServiceError: the service refuses, or the scene cannot be computed.
         """
-        inputs = [{"type": "file", "file": {"file_id": one}} for one in self.upload(photos)]
-        scene = self.scene(
-            self._service.request("POST", "/v1/scenes", json={"inputs": inputs, **options})["id"]
-        )
+        scene = self.begin_scene(self.upload(photos), **options)
         scene.wait(on_progress)
         return scene
 
-    def scene(self, scene_id: str) -> "RemoteScene":
+    def begin_scene(self, uploads: Sequence[str], **options: Any) -> RemoteScene:
+        """Ask for a scene of what was uploaded before, and do not wait for it; options as of `reconstruct`.
+
+        Raises:
+            ServiceError: the service refuses.
+        """
+        inputs = [{"type": "file", "file": {"file_id": one}} for one in uploads]
+        made = self._service.request("POST", "/v1/scenes", json={"inputs": inputs, **options})
+        return self.scene(made["id"])
+
+    def scene(self, scene_id: str) -> RemoteScene:
         """A scene by its id."""
         return RemoteScene(self._service, scene_id)
 
-    def scenes(self) -> tuple["RemoteScene", ...]:
+    def scenes(self) -> tuple[RemoteScene, ...]:
         """Scenes of this key, newest first, at most 1000."""
         return tuple(self.scene(one["id"]) for one in self._service.get("/v1/scenes?limit=1000")["data"])
 

@@ -215,4 +215,7 @@ def test_a_wrong_method_is_told_all_right_ones(client: TestClient) -> None:
     response = client.put("/v1/scenes")
     assert response.status_code == 405
     assert response.headers["allow"] == "GET, POST"
-    assert client.patch("/v1/scenes/scene_1").headers["allow"] == "DELETE, GET"
+    scene = "/v1/scenes/scene_" + "0" * 32
+    assert client.patch(scene).headers["allow"] == "DELETE, GET"
+    told = client.delete(f"{scene}.glb")
+    assert (told.status_code, told.headers["allow"]) == (405, "GET")

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from g2vlm.inference.sampling import Sampling
 from g2vlm.scene.measurement import Measurement, RegionSize
@@ -39,6 +40,14 @@ from g2vlm.server.web.events import EVENTS, event
 from g2vlm.server.web.json_body import GuardedRoute
 from g2vlm.server.web.waiting import client_leaves, result_of
 
+
+class _WordConvertor(StringConvertor):
+    """A part of a path without a dot: a file of a scene must not pass for a scene of a longer name."""
+
+    regex = "[^/.]+"
+
+
+register_url_convertor("word", _WordConvertor())
 SceneId = Annotated[str, InPath(pattern=SCENE_ID, description="As `POST /v1/scenes` gave it.")]
 _TELL_S = 0.2
 """Between two looks at how far a scene is."""
@@ -98,7 +107,7 @@ def add_scene_endpoints(router: APIRouter, service: Service) -> None:
         record = await asyncio.to_thread(scenes.get, tenant, scene_id)
         return StreamingResponse(_progress(service, request, record), media_type="text/event-stream")
 
-    @router.delete("/v1/scenes/{scene_id}", response_model=Deleted, responses=documented())
+    @router.delete("/v1/scenes/{scene_id:word}", response_model=Deleted, responses=documented())
     async def delete_scene(scene_id: SceneId, tenant: str = Depends(service.tenant)) -> Deleted:
         """Remove a scene; one that is being computed is stopped."""
         await asyncio.to_thread(scenes.delete, tenant, scene_id)
@@ -111,9 +120,8 @@ def add_file_endpoints(router: APIRouter, service: Service) -> None:
     endings_pattern = f"^({'|'.join(endings())})$"
     kinds_pattern = f"^({'|'.join(kinds())})$"
 
-    # Before the scene itself, whose address its own would match as well.
     @router.get(
-        "/v1/scenes/{scene_id}.{ending}",
+        "/v1/scenes/{scene_id:word}.{ending:word}",
         response_class=StreamingResponse,
         responses={200: {"description": "The file.", "content": {"*/*": _BYTES}}, **documented(409, 507)},
     )
@@ -133,7 +141,7 @@ def add_file_endpoints(router: APIRouter, service: Service) -> None:
         }
         return StreamingResponse(file.blocks(), media_type=file.media_type, headers=headers)
 
-    @router.get("/v1/scenes/{scene_id}", response_model=Scene, responses=documented())
+    @router.get("/v1/scenes/{scene_id:word}", response_model=Scene, responses=documented())
     async def get_scene(scene_id: SceneId, tenant: str = Depends(service.tenant)) -> Scene:
         """A scene: how far it is and, once it is done, its cameras and bounds."""
         return _body(service, await asyncio.to_thread(service.store.scenes.get, tenant, scene_id))
