@@ -170,7 +170,7 @@ async def _leave(http: httpx.AsyncClient, body: dict[str, Any], after_s: float) 
     try:
         async with asyncio.timeout(after_s):
             async with http.stream("POST", CHAT, json=body) as response:
-                async for _ in response.aiter_raw():
+                async for _ in response.aiter_bytes():
                     pass
     except TimeoutError:
         pass
