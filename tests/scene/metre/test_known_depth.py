@@ -61,6 +61,23 @@ def test_noise_holes_and_thirty_percent_of_outliers_survive():
     assert 0.6 < finding.num_inliers / finding.num_given < 0.75
 
 
+def test_depth_with_time_stamps_of_its_own_is_matched_by_time():
+    stamps = ["1305031229.528748", "1305031229.896929", "1305031230.265580", "1305031230.633310"]
+    truth = box_room()
+    views = tuple(replace(v, name=f"{s}.png") for v, s in zip(truth.views, stamps, strict=True))
+    scene = Scene(views, truth.scale)
+    depth = DepthMaps(
+        tuple(
+            KnownDepth(partial(np.array, v.depth), f"{float(v.name[:-4]) + 0.004:.6f}.png")
+            for v in reversed(views)
+        ),
+        "depth",
+    )
+    (finding,) = scene.calibrated(KnownThings(depth=depth)).findings
+    assert finding.factor == pytest.approx(1)
+    assert "matched by time" in str(finding)
+
+
 def test_each_view_may_take_its_own_factor():
     truth = box_room()
     wrong = [

@@ -4,6 +4,7 @@ from noisy_room import box_room, with_errors
 
 from g2vlm.errors import InputError
 from g2vlm.scene.metre import KnownBaseline, KnownDistance, KnownThings, Role
+from g2vlm.scene.metre.report import percent
 from g2vlm.scene.scale import ScaleKind
 
 ENDS = [
@@ -131,3 +132,10 @@ def test_a_pixel_without_a_point_is_refused():
     scene.views[0].valid[:] = False
     with pytest.raises(InputError, match="valid point"):
         scene.with_known_distance(0, (40, 100), 1, (40, 100), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0053, "0.53 %"), (0.041, "4.1 %"), (3.1, "310 %"), (0, "0 %")]
+)
+def test_percents_are_plain_numbers(share, text):
+    assert percent(share) == text

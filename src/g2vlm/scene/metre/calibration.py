@@ -11,7 +11,7 @@ from g2vlm.geometry.known import CameraBook, DepthMaps, PoseTrack, PositionTrack
 from g2vlm.scene.metre.cameras import PoseFit, PoseUse, apply_intrinsics, fit_poses, fit_positions
 from g2vlm.scene.metre.depths import DepthFit, DepthUse, find_depths, scale_views
 from g2vlm.scene.metre.lengths import KnownBaseline, KnownDistance, find_baselines, find_distances
-from g2vlm.scene.metre.report import Finding, Role
+from g2vlm.scene.metre.report import Finding, Role, percent
 from g2vlm.scene.scale import Scale, ScaleKind
 
 if TYPE_CHECKING:
@@ -188,6 +188,6 @@ def _conflicts(scales: list[Finding]) -> tuple[str, ...]:
         if apart > max(_CONFLICT, _CONFLICT_SIGMAS * error):
             told.append(
                 f"{a.source} says {a.factor:.4g} m per unit, {b.source} {b.factor:.4g} m, "
-                f"{100 * (np.exp(apart) - 1):.2g} % apart; the first is used"
+                f"{percent(np.exp(apart) - 1)} apart; the first is used"
             )
     return tuple(told)

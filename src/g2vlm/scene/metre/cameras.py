@@ -88,7 +88,7 @@ def apply_intrinsics(scene: "Scene", book: CameraBook) -> "tuple[Scene, Finding]
         residual=float(np.median(misses)),
         unit="px",
         num_inliers=len(misses),
-        num_given=len(book.cameras),
+        num_given=len(scene),
         notes=tuple(notes),
     )
     return replace(scene, views=tuple(views)), finding
@@ -208,7 +208,7 @@ def fit_poses(scene: "Scene", track: PoseTrack, is_needed: bool = True) -> PoseF
             f"{finding.residual:.3g} and {np.median(turned):.3g} degrees in the median, while the cameras "
             "moved "
             "about as much: check names, order and convention (camera-to-world, OpenCV axes, for TUM files), "
-            "or give a known distance."
+            "or give a known distance or depth, beside which --pose_fit given puts each camera into its pose."
         )
     return PoseFit(finding, T, given, {i: given[i][:3, 3] for i in given})
 

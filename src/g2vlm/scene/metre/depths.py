@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from g2vlm.errors import InputError
 from g2vlm.geometry.known import DepthMaps, KnownDepth
 from g2vlm.scene.metre.matching import match_views
-from g2vlm.scene.metre.report import Finding
+from g2vlm.scene.metre.report import Finding, percent
 from g2vlm.scene.view import View
 
 if TYPE_CHECKING:
@@ -84,10 +84,10 @@ def find_depths(scene: "Scene", known: DepthMaps, use: DepthUse) -> DepthFit:
     notes = [
         match.note(len(scene)),
         f"{len(used)} views with enough measured pixels",
-        f"single pixels differ from it by {100 * (np.exp(whole.spread) - 1):.2g} %",
+        f"single pixels differ from it by {percent(np.exp(whole.spread) - 1)}",
     ]
     if len(used) > 1:
-        notes.append(f"factors of the views differ by {100 * (np.exp(np.ptp(logs)) - 1):.2g} %")
+        notes.append(f"factors of the views differ by {percent(np.exp(np.ptp(logs)) - 1)}")
     finding = Finding(
         source=f"depth of {known.source}",
         fit="scale" if use is DepthUse.SCENE else "scale of each view",

@@ -38,7 +38,8 @@ def match_views(
     """Match views with things by file name, else by time stamp, else, if there are as many, in order.
 
     Names are compared without folders, first with their ending, then without; in either case. The time of a
-    view is that of its video frame, or its file name where that is a decimal number, as in TUM's data.
+    view is that of its video frame; views and things whose file names are decimal numbers, as in TUM's data,
+    have these as times.
 
     Args:
         views: of a scene.
@@ -53,7 +54,7 @@ def match_views(
         found = _by_name(views, names, strip)
         if found:
             return Match(tuple(found), "by file name")
-    found = _by_time(views, times)
+    found = _by_time(views, [_time_of(*each) for each in zip(times, names, strict=True)])
     if found:
         return Match(tuple(found), "by time")
     if len(names) == len(views) and not any(names):
@@ -97,11 +98,11 @@ def _by_name(views: Sequence[View], names: Sequence[str | None], strip: bool) ->
     return found
 
 
-def view_time(view: View) -> float | None:
-    """Seconds of a frame, or of a photo whose file name is a decimal time stamp."""
-    if view.time_s is not None:
-        return float(view.time_s)
-    stem = PurePath(view.name).stem
+def _time_of(time_s: float | None, name: str | None) -> float | None:
+    """Seconds as given, or of a file name that is a decimal time stamp."""
+    if time_s is not None:
+        return float(time_s)
+    stem = PurePath(name or "").stem
     return float(stem) if _TIME_STEM.fullmatch(stem) else None
 
 
@@ -112,7 +113,7 @@ def _by_time(views: Sequence[View], times: Sequence[float | None]) -> list[tuple
     stamps = np.array([time for time, _ in known])
     found = []
     for index, view in enumerate(views):
-        time = view_time(view)
+        time = _time_of(view.time_s, view.name)
         if time is None:
             continue
         nearest = int(np.abs(stamps - time).argmin())

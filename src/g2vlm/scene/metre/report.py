@@ -16,6 +16,11 @@ class Role(StrEnum):
     """It changed cameras or the world frame, not the unit."""
 
 
+def percent(share: float) -> str:
+    """A share as a number of percent with two digits that mean something: 0.53 %, 4.1 %, 310 %."""
+    return f"{100 * share:.0f} %" if abs(share) >= 0.1 else f"{100 * share:.2g} %"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One known thing after it was brought together with a scene."""
@@ -49,7 +54,7 @@ class Finding:
         parts = [f"{self.source}: {self.fit}"]
         if self.factor is not None:
             per = "m" if self.is_metric else "of its units"
-            error = "" if self.relative_error is None else f" +- {100 * self.relative_error:.2g} %"
+            error = "" if self.relative_error is None else f" +- {percent(self.relative_error)}"
             parts.append(f"1 unit was {self.factor:.6g} {per}{error}")
         if self.residual is not None:
             parts.append(f"median residual {self.residual:.3g} {self.unit}")
