@@ -60,7 +60,7 @@ class KnownCamera:
     """Intrinsics of one camera.
 
     Raises:
-        InputError: on construction, focal lengths that are not positive.
+        InputError: on construction, focal lengths that are not positive, or an empty image.
     """
 
     K: Float64[np.ndarray, "3 3"]
@@ -73,7 +73,9 @@ class KnownCamera:
     """How far lens distortion, which is not modelled here, moves a pixel at most."""
 
     def __post_init__(self) -> None:
-        """Check the focal lengths."""
+        """Check the focal lengths and the size."""
+        if self.size is not None and min(self.size) < 1:
+            raise InputError(f"Expected a camera of at least 1x1 pixel, got {self.size[0]}x{self.size[1]}.")
         if not (np.isfinite(self.K).all() and self.K[0, 0] > 0 and self.K[1, 1] > 0):
             raise InputError(
                 f"Expected finite intrinsics with positive focal lengths, got {self.K.tolist()}."

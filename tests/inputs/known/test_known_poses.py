@@ -129,6 +129,10 @@ def test_tum_lines_may_name_files_and_use_commas(tmp_path):
         ("a.json", "{", "as JSON"),
         ("a.json", '{"frames": []}', "Expected frames"),
         ("a.json", '{"frames": [{"file_path": "a"}]}', "4x4"),
+        ("a.json", '{"frames": [{"transform_matrix": "x"}]}', "4x4"),
+        ("a.json", '{"frames": [{"transform_matrix": [[1, 2], [3]]}]}', "4x4"),
+        ("a.txt", "0 nan 2 3 0 0 0 1", "line 1"),
+        ("a.txt", "0 1 2 3 nan 0 0 1", "line 1"),
         ("none.txt", None, "no such file"),
     ],
 )
@@ -181,3 +185,18 @@ def test_a_file_of_other_numbers_is_no_matrix(tmp_path):
     (tmp_path / "K.txt").write_text("5 0 1 0 5 1 1 2 3")
     with pytest.raises(InputError, match="last row"):
         read_intrinsics(tmp_path / "K.txt")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        '"w": 0, "h": 0, "fl_x": 5',
+        '"w": 1e999, "h": 5, "fl_x": 5',
+        '"w": 9, "h": 5, "camera_angle_x": 0',
+        '"w": 9',
+    ],
+)
+def test_senseless_intrinsics_are_refused(tmp_path, values):
+    (tmp_path / "t.json").write_text(f'{{"frames": [{{"file_path": "a"}}], {values}}}')
+    with pytest.raises(InputError):
+        read_intrinsics(tmp_path / "t.json")

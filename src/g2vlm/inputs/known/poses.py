@@ -81,7 +81,7 @@ def _of_line(line: str) -> KnownPose | None:
 
     first, *rest = line.replace(",", " ").split()
     numbers, time = numbers_of(" ".join(rest)), numbers_of(first)
-    if numbers is None:
+    if numbers is None or not np.isfinite(numbers).all():
         return None
     T = np.eye(4)
     if len(numbers) == 11 and time is not None:

@@ -23,7 +23,10 @@ def read_transforms(path: Path) -> tuple[KnownPose, ...]:
     """
     poses = []
     for frame in _frames(path):
-        matrix = np.array(frame.get("transform_matrix", []), dtype=np.float64)
+        try:
+            matrix = np.array(frame.get("transform_matrix", []), dtype=np.float64)
+        except (TypeError, ValueError):  # words, or rows of different lengths
+            matrix = np.zeros(0)
         if matrix.shape not in ((4, 4), (3, 4)):
             raise InputError(
                 f"Expected a 4x4 transform_matrix of each frame in {printable(str(path))}, but "
@@ -74,7 +77,7 @@ def _camera(values: dict[str, Any], name: str | None, path: Path) -> KnownCamera
         else:
             centre = (float(values.get("cx", size[0] / 2)), float(values.get("cy", size[1] / 2)))
         bent = [float(values.get(key, 0.0)) for key in ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise InputError(
             f"Expected fl_x, fl_y, cx, cy, w, h (or camera_angle_x) in {printable(str(path))}: {error} is "
             "missing or no number."
