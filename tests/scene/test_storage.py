@@ -42,6 +42,7 @@ def test_numpy_alone_reads_every_key_without_pickle(scene, tmp_path):
             "scale_source",
             "scale_residual_m",
             "scale_relative_error",
+            "scale_point_error",
             "format_version",
         }
         assert set(file) == {*SHAPES, *rest}
@@ -70,7 +71,7 @@ def assert_same(a: Scene, b: Scene) -> None:
 
 
 def test_a_scene_comes_back_as_it_was(scene, tmp_path):
-    metric = replace(scene, scale=Scale(ScaleKind.METRIC, "known door height", 0.01, 0.02))
+    metric = replace(scene, scale=Scale(ScaleKind.METRIC, "known door height", 0.01, 0.02, 0.1))
     for original in (scene, metric):
         original.save(tmp_path / "ROOM.NPZ")
         assert_same(read_npz(tmp_path / "ROOM.NPZ"), original)

@@ -74,6 +74,7 @@ def scale_errors(scene: Scene) -> dict[str, float]:
     errors = {
         "scale_residual_m": scene.scale.residual_m,
         "scale_relative_error": scene.scale.relative_error,
+        "scale_point_error": scene.scale.point_error,
     }
     return {key: value for key, value in errors.items() if value is not None}
 

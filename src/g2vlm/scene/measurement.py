@@ -102,7 +102,9 @@ def measure_depth(
     axis = view.T_world_camera[:3, 2].astype(np.float64)
     depth = float(view.depth[row, column])
     # Across the line of sight nothing is rounded: the depth is that of the pixel.
-    error = length_error(views, DepthErrors(views), [End(index, row, column)], axis, is_pixel_chosen=False)
+    error = length_error(
+        views, DepthErrors(views, scale.point_error), [End(index, row, column)], axis, is_pixel_chosen=False
+    )
     return Measurement(
         depth, scale, float(view.confidence[row, column]), with_scale_error(depth, error, scale)
     )
@@ -131,7 +133,10 @@ def measure_distance(
         return Measurement(0.0, scale, trust, None)
     along = (stop - start) / length
     error = length_error(
-        views, DepthErrors(views), [End(a, *places[0], -1.0), End(b, *places[1], 1.0)], along
+        views,
+        DepthErrors(views, scale.point_error),
+        [End(a, *places[0], -1.0), End(b, *places[1], 1.0)],
+        along,
     )
     return Measurement(length, scale, trust, with_scale_error(length, error, scale))
 

@@ -25,6 +25,9 @@ class Scale:
     to compare, as after a single known distance."""
     relative_error: float | None = None
     """Standard error of the metre itself as a fraction of it; None if unknown."""
+    point_error: float | None = None
+    """By what fraction of their distance single points are off, once measured depth was compared; None
+    before."""
 
     @property
     def unit(self) -> str:

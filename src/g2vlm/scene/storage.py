@@ -5,9 +5,9 @@ Keys (N views of H x W pixels): `rgb` (N,H,W,3 uint8); `points_world`, `points_c
 `original_size` (N,2 int64: width, height); `T_model_original` (N,3,3 float64); `names` (N text); `time_s`
 (N float64, NaN for photos); `source_path` (N text, empty where unknown) and `frame_index` (N int64, -1 for
 photos), `focal_measured` (N bool), absent in files of earlier releases; `scale` ("relative" or "metric"),
-`scale_source` (text), `scale_residual_m` and `scale_relative_error` (float64, NaN where unknown, absent in
-files of earlier releases), `format_version` (int64). No key needs pickle. `points_world`, `depth` and
-`K_original` are there for other readers; `read_npz` computes them anew.
+`scale_source` (text), `scale_residual_m`, `scale_relative_error` and `scale_point_error` (float64, NaN where
+unknown, absent in files of earlier releases), `format_version` (int64). No key needs pickle. `points_world`,
+`depth` and `K_original` are there for other readers; `read_npz` computes them anew.
 """
 
 import os
@@ -60,7 +60,7 @@ _COLUMNS = {
 _RECOMPUTED = {"points_world", "depth", "K_original"}
 ORIGIN_KEYS = ("source_path", "frame_index", "focal_measured")
 """Keys of views that files of earlier releases lack."""
-SCALE_KEYS = ("scale_residual_m", "scale_relative_error")
+SCALE_KEYS = ("scale_residual_m", "scale_relative_error", "scale_point_error")
 """Keys of the scene that files of earlier releases lack."""
 
 
@@ -79,6 +79,7 @@ def write_npz(scene: Scene, path: str | os.PathLike[str]) -> None:
         "scale_source": np.array(scene.scale.source),
         "scale_residual_m": np.array(_nan_if_none(scene.scale.residual_m)),
         "scale_relative_error": np.array(_nan_if_none(scene.scale.relative_error)),
+        "scale_point_error": np.array(_nan_if_none(scene.scale.point_error)),
         "format_version": np.array(FORMAT_VERSION, dtype=np.int64),
     }
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -143,6 +144,7 @@ def read_npz(path: str | os.PathLike[str]) -> Scene:
         str(arrays["scale_source"]),
         _none_if_nan(arrays.get("scale_residual_m")),
         _none_if_nan(arrays.get("scale_relative_error")),
+        _none_if_nan(arrays.get("scale_point_error")),
     )
     return Scene(tuple(_view(arrays, index) for index in range(len(arrays["rgb"]))), scale)
 

@@ -101,3 +101,31 @@ def test_depth_that_tells_nothing_is_refused():
     strangers = DepthMaps((KnownDepth(lambda: np.ones((60, 80)), "other.png"),) * 2, "lidar")
     with pytest.raises(InputError, match="depth maps that match"):
         box_room().calibrated(KnownThings(depth=strangers))
+
+
+def test_what_all_views_get_wrong_widens_deviations_once_depth_tells_it():
+    rng = np.random.default_rng(0)
+    truth = box_room()
+    bent = []
+    for view in truth.views:  # the same bulge in every view, which no view can tell from another
+        bulge = 1 + 0.3 * np.sin(view.points_world[..., :1] * 2) * np.cos(view.points_world[..., 2:])
+        centre = view.T_world_camera[:3, 3]
+        world = centre + (view.points_world - centre) * bulge
+        camera = (world - centre) @ view.T_world_camera[:3, :3]
+        bent.append(replace(view, points_camera=camera.astype(np.float32)))
+    scene = Scene(tuple(bent), truth.scale)
+    known = scene.calibrated(KnownThings(depth=maps(truth))).scene
+    assert 0.05 < known.scale.point_error < 0.4
+    inside = []
+    for _ in range(60):
+        ends = (
+            0,
+            tuple(rng.integers(8, 300, 2).clip(0, 230).tolist()),
+            2,
+            tuple(rng.integers(8, 230, 2).tolist()),
+        )
+        measured, true = known.measure_distance(*ends), truth.measure_distance(*ends)
+        inside.append(abs(measured.value - true.value) <= 2 * measured.uncertainty)
+    assert np.mean(inside) > 0.85, np.mean(inside)
+    alone = Scene(known.views[:1], known.scale)
+    assert alone.measure_distance(0, (40, 100), 0, (260, 130)).uncertainty > 0

@@ -81,7 +81,7 @@ def box_around(
     along = points @ R
     order = np.argsort(along, axis=0)
     low, high = order[dropped], order[len(points) - 1 - dropped]
-    errors, lengths = DepthErrors(views), []
+    errors, lengths = DepthErrors(views, scale.point_error), []
     uncertainties: list[float | None] = []
     for axis in range(3):
         length = float(along[high[axis], axis] - along[low[axis], axis])

@@ -38,8 +38,16 @@ _MAD_TO_SIGMA = 1.4826
 class DepthErrors:
     """Relative errors of the points of a scene's views, computed where asked for."""
 
-    def __init__(self, views: Sequence[View]) -> None:
+    def __init__(self, views: Sequence[View], least: float | None = None) -> None:
+        """Prepare; nothing is computed yet.
+
+        Args:
+            views: of a scene.
+            least: an error of single points that is known from elsewhere, such as from measured depth: the
+                local part is at least that, also where a single view sees something.
+        """
         self._views = views
+        self._least = least
         self._ratios = cache(self._log_ratios)
         self.neighbours = cache(self._neighbours)
 
@@ -52,7 +60,9 @@ class DepthErrors:
                 ratios = self._ratios(a, b) if a != b and b in self.neighbours(a) else None
                 if ratios is not None and np.isfinite(ratios).sum() >= _FEWEST:
                     medians.append(float(np.nanmedian(ratios)))
-        return float(np.sqrt(np.mean(np.square(medians)) / 2)) if medians else None
+        if not medians:
+            return None if self._least is None else 0.0
+        return float(np.sqrt(np.mean(np.square(medians)) / 2))
 
     def local(self, index: int, row: int, column: int) -> float | None:
         """Standard deviation of the local part at a pixel; None if no other view sees the same."""
@@ -69,12 +79,12 @@ class DepthErrors:
             window = left[max(0, r - reach) : r + reach + 1, max(0, c - reach) : c + reach + 1]
             near.append(window[np.isfinite(window)])
         if not whole:
-            return None
+            return self._least
         of_view, of_window = np.concatenate(whole), np.concatenate(near)
         variance = _variance(of_view)
         if len(of_window) >= _FEWEST:
             variance = (variance + _variance(of_window)) / 2
-        return float(np.sqrt(variance / 2))
+        return max(float(np.sqrt(variance / 2)), self._least or 0.0)
 
     def _step(self, view: View) -> int:
         return max(1, int(np.ceil(np.sqrt(view.width * view.height / _MOST_PIXELS))))

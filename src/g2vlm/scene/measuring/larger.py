@@ -56,7 +56,9 @@ def measure_points(
     if length == 0 or len(ends) < 2:
         return Measurement(length, scale, 0.0 if len(ends) < 2 else _trust(views, ends), None)
     signed = [End(e.view, e.row, e.column, sign) for e, sign in zip(ends, (-1.0, 1.0), strict=True)]
-    error = length_error(views, DepthErrors(views), signed, (b - a) / length, is_pixel_chosen=False)
+    error = length_error(
+        views, DepthErrors(views, scale.point_error), signed, (b - a) / length, is_pixel_chosen=False
+    )
     return Measurement(length, scale, _trust(views, ends), with_scale_error(length, error, scale))
 
 
@@ -99,7 +101,7 @@ def measure_height(
             "measure a distance to a point at the bottom instead."
         )
     height = floor.height(world_point(view, row, column))
-    error = length_error(views, DepthErrors(views), [End(index, row, column)], floor.up)
+    error = length_error(views, DepthErrors(views, scale.point_error), [End(index, row, column)], floor.up)
     if error is not None:
         error = float(np.hypot(error, floor.level_error or 0.0))
     return Measurement(
@@ -138,7 +140,7 @@ def measure_area(views: Sequence[View], index: int, pixel: Pixel, space: PixelSp
     """
     row, column = locate_pixel(views[index], pixel, space)
     patch = plane_around(views[index], row, column)
-    errors, count = DepthErrors(views), int(patch.mask.sum())
+    errors, count = DepthErrors(views, scale.point_error), int(patch.mask.sum())
     common, local = errors.common(index), errors.local(index, row, column)
     error = None
     if common is not None and local is not None:

@@ -119,6 +119,8 @@ def calibrate(scene: "Scene", known: KnownThings) -> Calibration:
         scene = scale_views(scene, depth)
     frame = poses or positions
     scene = _moved(scene, chosen, frame, known.pose_use)
+    if depth is not None:
+        scene = replace(scene, scale=replace(scene.scale, point_error=depth.finding.point_error))
     return Calibration(scene, tuple(findings), _conflicts(scales))
 
 

@@ -77,14 +77,16 @@ def find_depths(scene: "Scene", known: DepthMaps, use: DepthUse) -> DepthFit:
         )
     predicted, measured = np.concatenate(ours), np.concatenate(given)
     whole = consensus_scale(*(torch.from_numpy(x) for x in (predicted, measured, np.concatenate(weights))))
-    residuals = np.abs(measured - _factors_of(used, ours, factors, whole.factor, use) * predicted)
+    fitted = _factors_of(used, ours, factors, whole.factor, use) * predicted
+    residuals = np.abs(measured - fitted)
+    point_error = float(1.4826 * np.median(np.abs(np.log(measured / fitted))))
     logs = np.log([factors[index] / whole.factor for index in used])  # type: ignore[operator]
     # Pixels of one view err together, so views are what is counted.
     error = float(np.std(logs, ddof=1) / np.sqrt(len(used))) if len(used) > 1 else None
     notes = [
         match.note(len(scene)),
         f"{len(used)} views with enough measured pixels",
-        f"single pixels differ from it by {percent(np.exp(whole.spread) - 1)}",
+        f"single pixels differ from it by {percent(point_error)}",
     ]
     if len(used) > 1:
         notes.append(f"factors of the views differ by {percent(np.exp(np.ptp(logs)) - 1)}")
@@ -97,6 +99,7 @@ def find_depths(scene: "Scene", known: DepthMaps, use: DepthUse) -> DepthFit:
         num_inliers=int(whole.inliers.sum()),
         num_given=len(predicted),
         relative_error=error,
+        point_error=point_error,
         notes=tuple(notes),
     )
     return DepthFit(finding, tuple(factors))

@@ -41,6 +41,8 @@ class Finding:
     """How many data it has."""
     relative_error: float | None = None
     """Standard error of `factor` as a fraction of it; None if unknown."""
+    point_error: float | None = None
+    """By what fraction of their distance single points are off; None if this does not tell."""
     is_metric: bool = True
     """Whether its own unit is the metre."""
     role: Role = Role.CAMERAS
@@ -74,6 +76,7 @@ class Finding:
             "inliers": self.num_inliers,
             "given": self.num_given,
             "relative_error": self.relative_error,
+            "point_error": self.point_error,
             "is_metric": self.is_metric,
             "role": self.role.value,
             "notes": list(self.notes),
