@@ -264,6 +264,16 @@ def test_secrets_of_the_environment_do_not_reach_the_process(monkeypatch: pytest
     assert b"MALLOC_ARENA_MAX" in environment
 
 
+def test_files_of_the_current_folder_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy.py", "json.py", "g2vlm.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    with DecodingPool(LIMITS) as pool:
+        assert len(pool.decode([encoded()], keep=KEEP).photos) == 1
+
+
 def test_nothing_is_left_when_the_pool_closes() -> None:
     pool = DecodingPool(LIMITS)
     pool.decode([encoded()], keep=KEEP)

@@ -48,7 +48,8 @@ class DecodingWorker:
         try:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "g2vlm.server.guard.decoding_child"),
+                    # -P: a file such as numpy.py in the folder where the service was started is not imported.
+                    *(sys.executable, "-P", "-m", "g2vlm.server.guard.decoding_child"),
                     *(str(self._shared), json.dumps(asdict(limits))),
                 ],
                 stdin=subprocess.PIPE,
