@@ -1,15 +1,15 @@
 """Public towers arrive in our checkpoint with every number, and compute there what they computed before."""
 
 import json
-import warnings
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_towers import SIDE, save_small_towers
 
 from g2vlm.checkpoints.loading import load_network
-from g2vlm.checkpoints.random import write_byte_tokenizer
 from g2vlm.checkpoints.towers import assemble
 from g2vlm.cli import main as cli
 from g2vlm.errors import CheckpointError
@@ -17,48 +17,12 @@ from g2vlm.model.config import EncoderWindows
 from g2vlm.model.precision import choose_placement
 
 CPU32 = choose_placement("cpu", "float32")
-SIDE = 70
 GRID = SIDE // 14
 
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Small random towers as transformers saves them, which is how they are published."""
-    from transformers import (
-        Dinov2WithRegistersConfig,
-        Dinov2WithRegistersModel,
-        Qwen2VLConfig,
-        Qwen2VLForConditionalGeneration,
-    )
-
-    folder = tmp_path_factory.mktemp("towers")
-    text = {
-        "vocab_size": 512,
-        "hidden_size": 256,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "rms_norm_eps": 1e-6,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-        "tie_word_embeddings": True,
-        "bos_token_id": None,
-        "eos_token_id": None,
-    }
-    vision = {"depth": 2, "embed_dim": 64, "num_heads": 2, "hidden_size": 256, "mlp_ratio": 2}
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": SIDE}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        dino = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes, patch_size=14))
-        config = Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
-        qwen = Qwen2VLForConditionalGeneration(config)
-        for parameter in [*dino.parameters(), *qwen.parameters()]:
-            parameter.data.normal_(std=0.05)
-        dino.save_pretrained(folder / "dino")
-        qwen.save_pretrained(folder / "qwen")
-    write_byte_tokenizer(folder / "qwen")
-    return folder / "dino", folder / "qwen"
+    return save_small_towers(tmp_path_factory.mktemp("towers"))
 
 
 def copy_without(folder: Path, target: Path, key: str) -> Path:
@@ -153,3 +117,14 @@ def test_the_command(towers: tuple[Path, Path], tmp_path: Path, capsys: pytest.C
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
     assert cli.main(words) == cli.EXIT_MISTAKE
     assert "another --folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "tokenizer.json"])
+def test_words_and_pictures_must_be_prepared_as_the_towers_learned(
+    towers: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    qwen = Path(shutil.copytree(towers[1], tmp_path / "qwen"))
+    (qwen / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{name} of qwen2_vl.*download the whole folder"):
+        assemble(towers[0], qwen, tmp_path / "start")
+    assert not (tmp_path / "start").exists()

@@ -453,3 +453,9 @@ def test_unusable_photos_are_told_before_a_model_is_looked_for(
     error = last_error(capsys)
     assert "broken.png" in error
     assert "no-checkpoint" not in error
+
+
+def test_tf32_needs_a_gpu(photos: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["recon", "--data_path", photos, "--ckpt", str(checkpoint), "--device", "cpu", "--tf32"]
+    assert main(words) == 2
+    assert "Expected a CUDA GPU for TF32" in last_error(capsys)

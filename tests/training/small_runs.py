@@ -1,9 +1,12 @@
 """Recipes and checkpoints small enough for tests."""
 
 import dataclasses
+import json
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from g2vlm.checkpoints.random import random_checkpoint
 from g2vlm.data.world.config import World
@@ -90,3 +93,25 @@ def small_trainer(recipe: Recipe, folder: Path, **runtime: object) -> Trainer:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     return Trainer(recipe, Runtime(folder, workers=0, **runtime))  # type: ignore[arg-type]
+
+
+def write_frames(folder: Path) -> None:
+    """Two frames with depth and poses, as `--watch` reads them."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    frames = {}
+    for k in range(2):
+        Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+        depth = np.full((30, 40), 2000, dtype=np.uint16)
+        depth[0, 0] = 65535
+        Image.fromarray(depth).save(folder / f"{k}_depth.png")
+        pose = np.eye(4)
+        pose[0, 3] = 0.5 * k
+        frames[str(k)] = {
+            "image": f"{k}.png",
+            "depth": f"{k}_depth.png",
+            "depth_unit_m": 0.001,
+            "K": [[80.0, 0, 39.5], [0, 80.0, 29.5], [0, 0, 1]],
+            "T_world_camera": pose.tolist(),
+        }
+    (folder / "frames.json").write_text(json.dumps({"frames": frames, "groups": [["0", "1"]]}))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import small_recipe, small_trainer
+from small_runs import small_recipe, small_trainer, write_frames
 
 from g2vlm.model.precision import Precision
 from g2vlm.training.guidance.matching import MatchingGuide
@@ -26,12 +26,13 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from small_runs import small_trainer
-from test_distributed_training import shared_recipes
+from test_distributed_training import shared_recipes, watching
 from g2vlm.training.run.distributed import joined_processes
 with joined_processes(torch.device("cpu")) as processes:
     for name, recipe in shared_recipes(Path(sys.argv[2])).items():
         for minutes in (0.0, None):  # the second run resumes from the shards of the first
             runtime = {"processes": processes, "max_minutes": minutes, "export_dtype": torch.float32}
+            runtime |= watching(name, Path(sys.argv[3]))
             small_trainer(recipe, Path(sys.argv[3]) / name, **runtime).run()
 """
 
@@ -68,6 +69,11 @@ def shared_recipes(checkpoint):
     }
 
 
+def watching(name, folder):
+    """One of the runs also measures real frames at every validation."""
+    return {"watch": folder / "frames"} if name == "geometry" else {}
+
+
 def figures(folder):
     """Losses and validations by step, the last word counting where a step was visited twice."""
     found = {}
@@ -85,6 +91,7 @@ def figures(folder):
 @pytest.fixture(scope="module")
 def two(training_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
+    write_frames(folder / "frames")
     script = folder / "run.py"
     script.write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
@@ -97,10 +104,14 @@ def two(training_checkpoint, tmp_path_factory):
 
 def test_two_processes_agree_with_one(training_checkpoint, tmp_path, two):
     for name, recipe in shared_recipes(training_checkpoint).items():
-        small_trainer(recipe, tmp_path / name, export_dtype=torch.float32).run()
+        small_trainer(recipe, tmp_path / name, export_dtype=torch.float32, **watching(name, two)).run()
         ours, theirs = figures(two / name), figures(tmp_path / name)
         assert ours.keys() == theirs.keys()
         assert len(theirs) == 6
+        watched = {key for values in theirs.values() for key in values if key.startswith("frames_")}
+        assert watched == (
+            {"frames_abs_rel", "frames_auc30", "frames_focal_error"} if watching(name, two) else set()
+        )
         exact = recipe.precision is Precision.FLOAT32
         for key, values in theirs.items():
             # Angles and areas jump where numbers are rough.

@@ -15,7 +15,9 @@ from g2vlm.training.recipes.recipe import (
     SyntheticData,
 )
 from g2vlm.training.recipes.stages import Stage
+from g2vlm.training.run import bars
 from g2vlm.training.run.setup import training_batches
+from g2vlm.training.sources import question_index
 from g2vlm.training.sources.batches import TrainingBatch
 from g2vlm.training.sources.mixture import MixtureSource
 from g2vlm.training.sources.question_index import Shuffle, build_index, open_index
@@ -152,3 +154,23 @@ def test_geometry_without_rooms_is_refused(training_checkpoint, tmp_path):
         small_trainer(
             small_recipe(training_checkpoint, Stage.GEOMETRY_AND_LANGUAGE, data=data), tmp_path / "run"
         )
+
+
+def test_reading_through_a_file_tells_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(question_index, "_LINES_PER_LOOK", 10)
+    data, told = QuestionFileData(written(tmp_path / "data", 49)), []
+    build_index(data, tmp_path / "index", shape_by_number, lambda done, total: told.append((done, total)))
+    size = data.path.stat().st_size
+    assert len(told) >= 4
+    assert told == sorted(told)
+    assert {total for _, total in told} == {size}
+    assert 0 < told[0][0] < told[-1][0] <= size
+
+
+def test_lines_of_progress_come_now_and_then(capsys, monkeypatch):
+    with bars.reading("indexing questions.jsonl") as on_bytes:
+        on_bytes(1, 100)  # done soon: nothing to say
+        monkeypatch.setattr(bars, "QUIET_S", -1.0)
+    with bars.reading("indexing questions.jsonl") as on_bytes:
+        on_bytes(50, 100)
+    assert capsys.readouterr().err == "indexing questions.jsonl: 50%\n"

@@ -1,14 +1,10 @@
 """Real frames that are measured while training runs."""
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from small_runs import small_recipe, small_trainer
+from small_runs import small_recipe, small_trainer, write_frames
 
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
@@ -17,29 +13,8 @@ from g2vlm.training.recipes.recipe import Phase, SyntheticData
 from g2vlm.training.run.watch import WatchedFrames
 
 
-def _write_set(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    frames = {}
-    for k in range(2):
-        Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(folder / f"{k}.png")
-        depth = np.full((30, 40), 2000, dtype=np.uint16)
-        depth[0, 0] = 65535
-        Image.fromarray(depth).save(folder / f"{k}_depth.png")
-        pose = np.eye(4)
-        pose[0, 3] = 0.5 * k
-        frames[str(k)] = {
-            "image": f"{k}.png",
-            "depth": f"{k}_depth.png",
-            "depth_unit_m": 0.001,
-            "K": [[80.0, 0, 39.5], [0, 80.0, 29.5], [0, 0, 1]],
-            "T_world_camera": pose.tolist(),
-        }
-    (folder / "frames.json").write_text(json.dumps({"frames": frames, "groups": [["0", "1"]]}))
-
-
 def test_a_perfect_prediction_has_perfect_figures(training_checkpoint, tmp_path, monkeypatch):
-    _write_set(tmp_path / "frames" / "desk")
+    write_frames(tmp_path / "frames" / "desk")
     trainer = small_trainer(small_recipe(training_checkpoint), tmp_path / "run")
     watched = WatchedFrames(tmp_path / "frames", trainer.learner.start)
     group = watched.sets["desk"][0]
@@ -59,7 +34,7 @@ def test_a_perfect_prediction_has_perfect_figures(training_checkpoint, tmp_path,
 
 
 def test_validation_reports_the_frames(training_checkpoint, tmp_path):
-    _write_set(tmp_path / "frames")
+    write_frames(tmp_path / "frames")
     trainer = small_trainer(small_recipe(training_checkpoint), tmp_path / "run", watch=tmp_path / "frames")
     figures = trainer.validate()
     trainer.close()

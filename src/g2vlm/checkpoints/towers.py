@@ -77,6 +77,7 @@ def assemble(
     weights = {kind: _open(place, kind) for kind, place in places.items()}
     fresh = _Fresh(config, replace(_FRESH, seed=seed))
     sources = _sources(config, fresh.shapes, weights)
+    _require_preparation(qwen)
     tensors = list(_tensors(config, sources, weights, fresh, dtype))
     folder.mkdir(parents=True, exist_ok=True)
     write_safetensors(folder / WEIGHTS, tensors)
@@ -85,6 +86,22 @@ def assemble(
         if (qwen / name).is_file():
             shutil.copyfile(qwen / name, folder / name)
     return Assembled(folder, config, len(sources), len(tensors) - len(sources))
+
+
+def _require_preparation(qwen: Path) -> None:
+    """Make sure that words and pictures can be prepared for the towers, before anything is written.
+
+    Raises:
+        CheckpointError: the tokenizer or the image preparation is missing.
+    """
+    slow = (qwen / "vocab.json").is_file() and (qwen / "merges.txt").is_file()
+    missing = [] if slow or (qwen / "tokenizer.json").is_file() else ["tokenizer.json"]
+    if not (qwen / "preprocessor_config.json").is_file():
+        missing.append("preprocessor_config.json")
+    if missing:
+        raise CheckpointError(
+            f"Expected {' and '.join(missing)} of {QWEN} in {qwen}, found none: download the whole folder."
+        )
 
 
 def _read_config(folder: Path, kind: str) -> dict[str, Any]:

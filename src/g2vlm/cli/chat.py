@@ -70,6 +70,7 @@ class Options(SceneOptions, RemoteOptions, KnownOptions):
             "quantization",
             "compiled",
             "server",
+            "tf32",
         ),
     }
     EXAMPLES: ClassVar[tuple[str, ...]] = (

@@ -75,6 +75,7 @@ class Options(SceneOptions, LongOptions, KnownOptions, RemoteOptions):
             "view_attention",
             "quantization",
             "compiled",
+            "tf32",
             "spill",
             "server",
         ),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from g2vlm.scene.scene import Scene
 
 _STEPS = 1000
-_OF_SERVICE = ("ckpt", "download", "device", "dtype", "view_attention", "quantization", "compiled")
+_OF_SERVICE = ("ckpt", "download", "device", "dtype", "view_attention", "quantization", "compiled", "tf32")
 """Options that are the service's own."""
 
 

@@ -68,6 +68,9 @@ class SceneOptions:
     compiled: Compiled = Compiled.AUTO
     """Write answers by compiled passes, which is faster: on a CPU in C, which needs a C compiler, on a CUDA
     GPU as one graph, whose first answer takes a while longer. auto: on a CPU that can, nowhere else."""
+    tf32: bool = False
+    """On a CUDA GPU: the float32 of the geometry heads through TF32, ten bits of mantissa; faster, less
+    exact."""
     fit: Fit = Fit.STRETCH
     """stretch: bring every view to the shape of the first, as released; pad: keep the aspect of each."""
     frames: FrameChoiceKind = FrameChoiceKind.COUNT
@@ -131,9 +134,11 @@ class SceneOptions:
         import g2vlm
         from g2vlm.checkpoints.hub import choose_checkpoint
         from g2vlm.inference.decoding import choose_decoding
-        from g2vlm.model.precision import choose_placement
+        from g2vlm.model.precision import allow_tf32, choose_placement
 
         placement = choose_placement(self.device, self.dtype)
+        if self.tf32:
+            allow_tf32(placement.device)
         # Measured and compiled only for what was asked for by name; else when the first answer is wanted.
         if self.compiled is not Compiled.AUTO or self.quantization is not Quantization.NONE:
             choose_decoding(placement, self.compiled.wish, self.quantization)

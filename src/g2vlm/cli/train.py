@@ -76,7 +76,9 @@ class Options:
     folder: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the run; runs/RECIPE without it."""
     init_from: Annotated[str | None, tyro.conf.arg(metavar="CKPT")] = None
-    """Checkpoint to start from instead of the recipe's own: a folder, a bundled name or a hub id."""
+    """Checkpoint to start from instead of the recipe's own: a folder, a bundled name or a hub id; or public
+    towers, dinov2=FOLDER,qwen2vl=FOLDER, which are put together in the folder of the run as g2vlm assemble
+    does."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="MIXTURE.yaml")] = None
     """Learn from this mixture of prepared frames, rooms and questions instead of the recipe's own data."""
     questions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -135,6 +137,7 @@ def _adjusted(options: Options) -> "Recipe":
     """The recipe with the values given on the command line."""
     from g2vlm.training.recipes.catalogue import recipe_named
     from g2vlm.training.recipes.recipe import FromCheckpoint
+    from g2vlm.training.run.assembling import Towers
 
     if options.images is not None and options.questions is None:
         raise InputError("Expected --questions FILE beside --images: they say where its images are.")
@@ -153,7 +156,7 @@ def _adjusted(options: Options) -> "Recipe":
     recipe = dataclasses.replace(recipe, optimisation=optimisation, batching=batching)
     if options.seed is not None:
         recipe = dataclasses.replace(recipe, seed=options.seed)
-    if options.init_from is not None:
+    if options.init_from is not None and Towers.parse(options.init_from) is None:
         recipe = dataclasses.replace(recipe, start=FromCheckpoint(options.init_from))
     return _with_mixture(recipe, options) if options.data is not None else _with_questions(recipe, options)
 
@@ -215,6 +218,19 @@ def _plan(recipe: "Recipe", options: Options) -> int:
     return 0
 
 
+def _with_towers(recipe: "Recipe", options: Options, folder: Path) -> "Recipe":
+    """The recipe started from the towers given on the command line, which the first process puts together."""
+    from g2vlm.training.recipes.recipe import FromCheckpoint
+    from g2vlm.training.run.assembling import Towers, assembled_start
+    from g2vlm.training.run.distributed import on_first
+
+    towers = None if options.init_from is None else Towers.parse(options.init_from)
+    if towers is None:
+        return recipe
+    start = on_first(lambda: str(assembled_start(towers, folder, recipe.seed)))
+    return dataclasses.replace(recipe, start=FromCheckpoint(start))
+
+
 def _train(recipe: "Recipe", options: Options) -> int:
     import torch
 
@@ -230,6 +246,7 @@ def _train(recipe: "Recipe", options: Options) -> int:
         torch.set_num_threads(options.threads or processes.own_threads(options.workers))
         if device.type == "cuda":
             device = torch.device("cuda", processes.local_rank)
+        recipe = _with_towers(recipe, options, folder)
         runtime = Runtime(
             folder=folder,
             device=device,

@@ -43,7 +43,7 @@ class Options(SceneOptions, Limits):
             "max_duration_s",
             "idle_minutes",
         ),
-        "expert": ("fit", "view_attention", "quantization", "compiled", "json"),
+        "expert": ("fit", "view_attention", "quantization", "compiled", "tf32", "json"),
     }
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         "g2vlm view",

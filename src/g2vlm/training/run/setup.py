@@ -27,6 +27,7 @@ from g2vlm.training.recipes.recipe import (
 )
 from g2vlm.training.recipes.stages import Group, Stage
 from g2vlm.training.recipes.tiny import tiny_lines, train_tokenizer, write_preparation
+from g2vlm.training.run.bars import reading
 from g2vlm.training.run.distributed import on_first
 from g2vlm.training.run.record import fingerprint, plain
 from g2vlm.training.run.states import newest_state
@@ -126,7 +127,8 @@ def question_index(data: QuestionFileData, config: G2VLMConfig, folder: Path) ->
         kind = {"file": fingerprint(data.path, whole=True), "data": plain(data), "width": config.image_width}
         mark = folder / "made_of.json"
         if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8")) != kind:
-            build_index(data, folder, lambda conversation: shape_of(conversation, data, config))
+            with reading(f"indexing {data.path.name}") as on_bytes:
+                build_index(data, folder, lambda one: shape_of(one, data, config), on_bytes)
             with atomic_path(mark) as temporary:
                 temporary.write_text(json.dumps(kind), encoding="utf-8")
 

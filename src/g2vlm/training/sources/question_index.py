@@ -27,6 +27,8 @@ _OFFSETS, _BUCKETS, _UNSORTED = "offsets.bin", "buckets.json", "unsorted.bin"
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 16
 _ROUNDS = 4
+_LINES_PER_LOOK = 100
+"""Lines between two tellings of how far the reading has come."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ class QuestionIndex:
 
 
 def build_index(
-    data: QuestionFileData, folder: Path, shape_of: Callable[[Conversation], tuple[int, int, int]]
+    data: QuestionFileData,
+    folder: Path,
+    shape_of: Callable[[Conversation], tuple[int, int, int]],
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
 ) -> QuestionIndex:
     """Read through a question file, checking every line.
 
@@ -86,13 +91,14 @@ def build_index(
         data: names the file.
         folder: gets the index; what was there is replaced.
         shape_of: views, height and width of the images of a conversation.
+        on_bytes: told now and then (bytes read, bytes in all).
 
     Raises:
         InputError: naming the line and what is wrong with it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    counts = _read_through(data, folder, shape_of)
+    counts = _read_through(data, folder, shape_of, on_bytes)
     total = sum(counts.values())
     if not total:
         raise InputError(
@@ -117,7 +123,10 @@ def open_index(data: QuestionFileData, folder: Path) -> QuestionIndex:
 
 
 def _read_through(
-    data: QuestionFileData, folder: Path, shape_of: Callable[[Conversation], tuple[int, int, int]]
+    data: QuestionFileData,
+    folder: Path,
+    shape_of: Callable[[Conversation], tuple[int, int, int]],
+    on_bytes: Callable[[int, int], None],
 ) -> dict[Bucket, int]:
     """Write offset and number of the bucket of every line; returns how many lines each bucket has."""
     counts: dict[Bucket, int] = {}
@@ -128,7 +137,7 @@ def _read_through(
         raise InputError(
             f"Cannot read the question file {data.path}: {error.strerror}. Give the path of a .jsonl file."
         ) from error
-    offset = 0
+    offset, total = 0, data.path.stat().st_size
     with lines, (folder / _UNSORTED).open("wb") as records:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -140,6 +149,8 @@ def _read_through(
                 place = numbers.setdefault(bucket, len(numbers))
                 records.write(np.array([(offset, place)], dtype=_RECORD).tobytes())
             offset += len(line)
+            if number % _LINES_PER_LOOK == 0:
+                on_bytes(offset, total)
     return counts
 
 
