@@ -98,7 +98,7 @@ RANGES = {
     "top_p": Range(0, 1, above=True),
     "port": Range(0, 65535),
 }
-"""By the name of the option; what else must hold of it, its command checks."""
+"""By the name of the option, 0 or more where it is not here; what else must hold, its command checks."""
 
 
 def check_ranges(options: Any) -> None:
@@ -111,7 +111,7 @@ def check_ranges(options: Any) -> None:
         InputError: names the option, what it takes and what came.
     """
     for field in fields(options):
-        value, allowed = getattr(options, field.name), RANGES.get(field.name)
+        value, allowed = getattr(options, field.name), RANGES.get(field.name, COUNT_OR_NONE)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and allowed is not None and value not in allowed:
+        if is_number and value not in allowed:
             raise InputError(f"Expected --{field.name} of {allowed}, got {value}.")
