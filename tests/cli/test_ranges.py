@@ -16,6 +16,7 @@ NEEDED = {
     "train": ["tiny-geometry", "--plan"],
     "eval": ["synthetic"],
     "data": ["list"],
+    "compare": ["one.npz", "other.npz"],
     "assemble": ["--dino", "a", "--qwen", "b", "--folder", "c"],
 }
 """Words without which a command reads no flags."""
