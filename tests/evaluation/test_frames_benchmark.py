@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -236,9 +237,10 @@ def test_prepared_shards_and_other_layouts_give_the_same_groups(room: Path, tmp_
 def test_a_group_of_frames_that_cannot_be_read_is_refused(room: Path, tmp_path: Path) -> None:
     listed = json.loads((room / "frames.json").read_text())
     listed["groups"].append(["f0", "nowhere"])
-    (tmp_path / "frames.json").write_text(json.dumps(listed))
+    copy = Path(shutil.copytree(room, tmp_path / "copy"))
+    (copy / "frames.json").write_text(json.dumps(listed))
     with pytest.raises(InputError, match="nowhere"):
-        FramesBenchmark(tmp_path)
+        FramesBenchmark(copy)
 
 
 def test_frames_without_picture_or_pose_are_left_out_and_counted(
