@@ -113,10 +113,26 @@ def type_in(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert stop.value.code == 0, line
 
 
+def published_data(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan of ScanNet, posed photos of one's own, and a mixture of them."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "data" / "prepare"))
+    from miniatures import frames_json, scannet
+
+    scannet(workspace)
+    (workspace / "photos" / "posed").mkdir()
+    frames_json(workspace / "photos" / "posed")
+    text = (ROOT / "docs" / "data.md").read_text()
+    mixture = re.search(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert mixture is not None
+    (workspace / "mixture.yaml").write_text(mixture[1])
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_everything_a_document_says_works(
     document: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if document == "docs/data.md":
+        published_data(workspace, monkeypatch)
     for line in BEFORE.get(document, ()):
         type_in(line, monkeypatch)
     names: dict[str, object] = {}

@@ -11,9 +11,11 @@ from g2vlm.cli.terminal import progress_bar, reserved_stdout, say, write_json
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from g2vlm.data.prepare.conversion import Preparation, Report
 
-ACTIONS = ("list", "prepare", "check")
+ACTIONS = ("list", "prepare", "check", "show")
 EXIT_WRONG = 1
 
 
@@ -27,7 +29,7 @@ class Options:
     """
 
     GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "input": ("action", "words", "every", "max_frames", "limit", "scenes", "frames"),
+        "input": ("action", "words", "every", "max_frames", "limit", "scene", "scenes", "frames"),
         "output": ("dry_run", "json"),
         "running": ("workers",),
         "expert": ("scenes_per_shard",),
@@ -36,6 +38,7 @@ class Options:
         "g2vlm data list",
         "g2vlm data prepare scannet scans prepared/scannet --every 10 --workers 8",
         "g2vlm data check prepared/scannet",
+        "g2vlm data show prepared/scannet room.png room.ply",
     )
 
     action: Annotated[
@@ -44,13 +47,17 @@ class Options:
     """What to do."""
     words: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
-        tyro.conf.arg(metavar="WORDS", help="Of prepare: [NAME] SOURCE TARGET; of check: FOLDER."),
+        tyro.conf.arg(
+            metavar="WORDS", help="Of prepare: [NAME] SOURCE TARGET; of check: FOLDER; of show: FOLDER FILES."
+        ),
     ] = ()
     """What to do it with."""
+    scene: str | None = None
+    """Of show: which scene; the first one without it."""
     scenes: int = 8
     """Of check: how many scenes are looked at, evenly spread."""
     frames: int = 24
-    """Of check: how many frames of each scene."""
+    """Of check and show: how many frames of each scene."""
     every: int = 1
     """Of prepare: keep one of so many frames of each scene."""
     max_frames: int | None = None
@@ -69,7 +76,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Do what was asked for."""
-    doing = {"list": _list, "prepare": _prepare, "check": _check}
+    doing = {"list": _list, "prepare": _prepare, "check": _check, "show": _show}
     if options.action not in doing:
         raise InputError(f"Expected one of {', '.join(ACTIONS)}, got {options.action!r}.")
     return doing[options.action](options)
@@ -132,6 +139,47 @@ def _check(options: Options) -> int:
                 row["cause"] = None if verdict.cause is None else verdict.cause.value
             write_json(out, {"scenes": rows})
     return EXIT_WRONG if any(verdict.is_wrong for verdict in verdicts) else 0
+
+
+def _show(options: Options) -> int:
+    from g2vlm.data.shards.reading import PreparedData
+    from g2vlm.data.showing import fused_points, scene_sheet, shown_scene
+    from g2vlm.scene.writing import atomic_path, check_file
+
+    folder, *targets = options.words or ("",)
+    wrong = [target for target in targets if Path(target).suffix not in (".png", ".ply")]
+    if not folder or not targets or wrong:
+        raise InputError(
+            "Expected a folder of prepared data and files to write, .png or .ply, as in  g2vlm data show "
+            f"prepared/scannet room.png room.ply,  got {' '.join(options.words) or 'nothing'}."
+        )
+    for target in targets:
+        check_file(target)
+    scene = shown_scene(PreparedData(folder), options.scene, options.frames)
+    with reserved_stdout() as out:
+        for target in targets:
+            if target.endswith(".ply"):
+                _write_points(*fused_points(scene), Path(target))
+            else:
+                with atomic_path(target) as temporary:
+                    scene_sheet(scene).save(temporary)
+            out.kept(Path(target))
+        if options.json:
+            write_json(out, {"scene": scene.name, "frames": len(scene.frames), "files": targets})
+        else:
+            out.write(f"{scene.name}, {len(scene.frames)} frames: {', '.join(targets)}\n")
+    return 0
+
+
+def _write_points(points: "np.ndarray", colours: "np.ndarray", target: Path) -> None:
+    import numpy as np
+
+    from g2vlm.export.ply import write_ply
+    from g2vlm.scene.cloud import PointCloud
+
+    count = len(points)
+    sure, first = np.ones(count, dtype=np.float32), np.zeros(count, dtype=np.int32)
+    write_ply(PointCloud(points, colours, sure, first), target)
 
 
 def _only_folder(options: Options) -> str:
