@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from g2vlm.data.prepare.conversion import Preparation, Report
 
-ACTIONS = ("list", "prepare", "check", "show")
+ACTIONS = ("list", "prepare", "check", "show", "questions")
 EXIT_WRONG = 1
 
 
@@ -29,7 +29,7 @@ class Options:
     """
 
     GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "input": ("action", "words", "every", "max_frames", "limit", "scene", "scenes", "frames"),
+        "input": ("action", "words", "every", "max_frames", "limit", "images", "scene", "scenes", "frames"),
         "output": ("dry_run", "json"),
         "running": ("workers",),
         "expert": ("scenes_per_shard",),
@@ -48,7 +48,9 @@ class Options:
     words: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
         tyro.conf.arg(
-            metavar="WORDS", help="Of prepare: [NAME] SOURCE TARGET; of check: FOLDER; of show: FOLDER FILES."
+            metavar="WORDS",
+            help="Of prepare: [NAME] SOURCE TARGET; of check: FOLDER; of show: FOLDER FILES; "
+            "of questions: SOURCE TARGET.jsonl.",
         ),
     ] = ()
     """What to do it with."""
@@ -63,7 +65,9 @@ class Options:
     max_frames: int | None = None
     """Of prepare: keep at most so many frames of each scene."""
     limit: int | None = None
-    """Of prepare: at most so many scenes in all."""
+    """Of prepare: at most so many scenes in all; of questions: so many conversations."""
+    images: Path | None = None
+    """Of questions: what paths of pictures are relative to; the source's folder without it."""
     dry_run: bool = False
     """Of prepare: only say what would be kept and left out, by listings alone."""
     workers: int = 1
@@ -76,7 +80,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Do what was asked for."""
-    doing = {"list": _list, "prepare": _prepare, "check": _check, "show": _show}
+    doing = {"list": _list, "prepare": _prepare, "check": _check, "show": _show, "questions": _questions}
     if options.action not in doing:
         raise InputError(f"Expected one of {', '.join(ACTIONS)}, got {options.action!r}.")
     return doing[options.action](options)
@@ -180,6 +184,26 @@ def _write_points(points: "np.ndarray", colours: "np.ndarray", target: Path) -> 
     count = len(points)
     sure, first = np.ones(count, dtype=np.float32), np.zeros(count, dtype=np.int32)
     write_ply(PointCloud(points, colours, sure, first), target)
+
+
+def _questions(options: Options) -> int:
+    from g2vlm.data.language.converting import convert_questions
+
+    if len(options.words) != 2 or Path(options.words[1]).suffix != ".jsonl":
+        raise InputError(
+            f"Expected a question set and a .jsonl file to write, got {' '.join(options.words) or 'nothing'}."
+        )
+    source, target = map(Path, options.words)
+    report = convert_questions(source, target, options.images, options.limit)
+    with reserved_stdout() as out:
+        out.kept(target)
+        if options.json:
+            write_json(out, {"written": report.written, "dropped": dict(report.dropped)})
+            return 0
+        out.write(f"{report.written} conversations: {target}\n")
+        for reason, count in report.dropped.most_common():
+            out.write(f"left out {count}: {reason}\n")
+    return 0
 
 
 def _only_folder(options: Options) -> str:

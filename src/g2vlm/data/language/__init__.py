@@ -1,0 +1,1 @@
+"""Published questions about pictures, brought into the question files that training reads."""
