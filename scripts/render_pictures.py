@@ -35,6 +35,7 @@ from g2vlm.viewer.cameras import Stand, overview
 
 WIDTH, HEIGHT = 800, 500
 BACKGROUND = (16, 18, 21)
+_TRIES = 8
 BROWSER = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
@@ -226,15 +227,28 @@ def draw_viewer(scene: Scene, folder: Path) -> Image.Image:
 
     def act(page: Any, viewer: Viewer) -> None:
         page.get_by_role("tab", name="Measure").click()
-        page.locator("xpath=//label[normalize-space()='Click to measure']/following::input[1]").click()
+        label = "//label[normalize-space()='Click to measure']"
+        page.locator(f"xpath={label}/following::input[not(@type='hidden')][1]").click()
         page.wait_for_timeout(1000)
-        page.mouse.click(640, 440)
-        page.get_by_text("Click the second point").wait_for(timeout=120_000)
-        page.mouse.click(530, 475)
-        page.get_by_text("Metric:").wait_for(timeout=120_000)
+        _click_until(page, (640, 440), "Click the second point")
+        _click_until(page, (530, 475), "Metric:")
         page.wait_for_timeout(8000)
 
-    return _screenshot(Viewer(ShownPoints.of(scene), port=18480), act, folder)
+    return _screenshot(Viewer(ShownPoints.of(scene), port=18480, budget=400_000), act, folder)
+
+
+def _click_until(page: Any, place: tuple[int, int], text: str) -> None:
+    """Click until the page says something: where it draws slowly, clicks may come before the points."""
+    from playwright.sync_api import TimeoutError as NotYetError
+
+    for _ in range(_TRIES):
+        page.mouse.click(*place)
+        try:
+            page.get_by_text(text).wait_for(timeout=15_000)
+        except NotYetError:
+            continue
+        return
+    raise SystemExit(f"Expected the page to say {text!r} after clicks at {place}: look at it in a browser.")
 
 
 def draw_answer(scene: Scene, folder: Path) -> Image.Image:
