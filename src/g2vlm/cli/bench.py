@@ -157,7 +157,13 @@ def _run_serving(options: Options, out: ResultStream) -> int:
     if min(options.clients, options.kills, options.repeats) < 1 or not options.seconds > 0:
         raise InputError("Expected --clients, --kills, --repeats and --seconds above 0.")
     plan = ServingPlan(
-        options.trained, parts, options.repeats, options.clients, options.seconds, options.kills
+        options.trained,
+        options.dtype,
+        parts,
+        options.repeats,
+        options.clients,
+        options.seconds,
+        options.kills,
     )
     report = measure_serving(plan, say)
     if options.json is not None:

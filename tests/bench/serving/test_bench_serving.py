@@ -61,6 +61,7 @@ def test_a_wrong_answer_and_accepted_nonsense_are_counted() -> None:
 def test_the_table_says_everything() -> None:
     report: dict[str, Any] = {
         "machine": MACHINE,
+        "dtype": "float32",
         "questions": {
             "concurrent": 50.0, "sequential": 10.0, "offline": 60.0, "recomputed": 1.0, "num_different": 0
         },

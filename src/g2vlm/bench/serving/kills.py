@@ -38,7 +38,7 @@ class KillResult:
 
 
 def measure_kills(
-    checkpoint: str,
+    served: tuple[str, ...],
     model: Model,
     photos: Sequence[Path],
     num_kills: int,
@@ -47,7 +47,7 @@ def measure_kills(
     """Kill a service at random instants of its work.
 
     Args:
-        checkpoint: that it serves.
+        served: checkpoint, and options of the service.
         model: the same in this process.
         photos: of each scene.
         num_kills: how often.
@@ -56,10 +56,10 @@ def measure_kills(
     draw, accepted, starts = random.Random(0), list[str](), list[float]()
     with tempfile.TemporaryDirectory(prefix="g2vlm-kills-") as folder:
         # No scene counts as hopeless here, however often the service dies of something else.
-        options = ("--data", folder, "--scene_attempts", "1000000", "--jobs_per_tenant", "1000000")
-        empty = _empty_starts(checkpoint)
+        options = (*served, "--data", folder, "--scene_attempts", "1000000", "--jobs_per_tenant", "1000000")
+        empty = _empty_starts(served)
         for number in range(num_kills):
-            service = ServiceProcess(checkpoint, *options)
+            service = ServiceProcess(*options)
             starts.append(service.starting_s)
             until = time.monotonic() + draw.uniform(0, _LONGEST_S)
             accepted += _ask_for_scenes(service, photos, until)
@@ -67,17 +67,17 @@ def measure_kills(
             service.kill()
             if number % 10 == 9:
                 say(f"{number + 1} kills, {len(accepted)} scenes")
-        lost, damaged = _look(ServiceProcess(checkpoint, *options), model, photos, accepted)
+        lost, damaged = _look(ServiceProcess(*options), model, photos, accepted)
     later = starts[1:] or starts
     return KillResult(
         num_kills, len(accepted), lost, damaged, statistics.median(later), statistics.median(empty)
     )
 
 
-def _empty_starts(checkpoint: str) -> list[float]:
+def _empty_starts(served: tuple[str, ...]) -> list[float]:
     found = []
     for _ in range(3):
-        service = ServiceProcess(checkpoint)
+        service = ServiceProcess(*served)
         found.append(service.starting_s)
         service.kill()
     return found

@@ -20,6 +20,8 @@ class ServingPlan:
     """What is measured."""
 
     checkpoint: str
+    dtype: str
+    """In bfloat16 answers may differ by how many are written at once; in float32 they are the same."""
     parts: tuple[str, ...]
     repeats: int
     """Rounds of the questions."""
@@ -42,16 +44,22 @@ def measure_serving(plan: ServingPlan, say: Callable[[str], None]) -> dict[str, 
     photos = example_photos()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        model = g2vlm.load(plan.checkpoint)
+        model = g2vlm.load(plan.checkpoint, dtype=plan.dtype)
         machine = describe_machine(model.placement.device)
-        report: dict[str, Any] = {"checkpoint": plan.checkpoint, "machine": asdict(machine)}
+        precision = model.placement.precision.value
+        report: dict[str, Any] = {
+            "checkpoint": plan.checkpoint,
+            "dtype": precision,
+            "machine": asdict(machine),
+        }
+        options = ("--dtype", plan.dtype)
         if "questions" in plan.parts:
             say("questions about one scene, each way by turns")
-            with running(plan.checkpoint) as service:
+            with running(plan.checkpoint, *options) as service:
                 report["questions"] = asdict(measure_questions(service, model, photos, plan.repeats))
         if "crowd" in plan.parts:
             say(f"{plan.num_clients} clients for {plan.seconds:.0f} s")
-            with running(plan.checkpoint) as service:
+            with running(plan.checkpoint, *options) as service:
                 crowd = (plan.num_clients, plan.seconds)
                 found = measure_crowd(service, model, photos, questions(), crowd)
             report["crowd"] = {
@@ -66,7 +74,7 @@ def measure_serving(plan: ServingPlan, say: Callable[[str], None]) -> dict[str, 
             }
         if "kills" in plan.parts:
             say(f"{plan.num_kills} kills")
-            kills = measure_kills(plan.checkpoint, model, photos[:2], plan.num_kills, say)
+            kills = measure_kills((plan.checkpoint, *options), model, photos[:2], plan.num_kills, say)
             report["kills"] = asdict(kills)
     return report
 
