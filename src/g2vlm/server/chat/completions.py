@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from g2vlm.inference.perception import MAX_NEW_TOKENS
@@ -19,6 +18,7 @@ from g2vlm.server.engine.work import Terms, Ticket
 from g2vlm.server.guard.limits import Limits
 from g2vlm.server.guard.refusals import NotFoundError
 from g2vlm.server.service import Service
+from g2vlm.server.web.closing import ClosingStream
 from g2vlm.server.web.errors import ParameterError, documented
 from g2vlm.server.web.events import EVENTS
 from g2vlm.server.web.json_body import GuardedRoute
@@ -54,7 +54,7 @@ def chat_router(service: Service) -> APIRouter:
             if body.stream:
                 stream = AnswerStream(service, request, body, head, lease)
                 stream.begin(askings(asking, body.n or 1), terms)
-                return StreamingResponse(stream.events(), media_type="text/event-stream")
+                return ClosingStream(stream.events(), stream.stop, media_type="text/event-stream")
             with lease:
                 answers = await _answers(service, request, lease, askings(asking, body.n or 1), terms)
             return Response(

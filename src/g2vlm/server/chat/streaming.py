@@ -54,7 +54,7 @@ class AnswerStream:
                 ticket.future.add_done_callback(partial(self._end, index))
                 self._tickets.append(ticket)
         except BaseException:
-            self._stop()
+            self.stop()
             raise
 
     def _tell(self, index: int, what: Piece | FullAnswer | Exception) -> None:
@@ -73,7 +73,7 @@ class AnswerStream:
             for index in range(len(self._tickets)):
                 yield self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
             while len(answers) < len(self._tickets):
-                index, what = await unless_client_leaves(self._request, self._told.get(), self._stop)
+                index, what = await unless_client_leaves(self._request, self._told.get(), self.stop)
                 if isinstance(what, Exception):
                     status, message, param, code = described(what)
                     yield event(error_content(status, message, param=param, code=code))
@@ -90,7 +90,7 @@ class AnswerStream:
         except ClientLeftError:
             return
         finally:
-            self._stop()
+            self.stop()
 
     @property
     def _wants_usage(self) -> bool:
@@ -119,7 +119,8 @@ class AnswerStream:
             content["usage"] = None
         return event(content)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Write nothing more and let go of the photos; more than once does nothing."""
         for ticket in self._tickets:
             ticket.cancel()
         self._lease.release()

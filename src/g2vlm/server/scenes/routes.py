@@ -35,6 +35,7 @@ from g2vlm.server.scenes.schemas import (
 )
 from g2vlm.server.service import Service
 from g2vlm.server.store.records import JobState, SceneRecord
+from g2vlm.server.web.closing import ClosingStream
 from g2vlm.server.web.errors import documented
 from g2vlm.server.web.events import EVENTS, event
 from g2vlm.server.web.json_body import GuardedRoute
@@ -139,7 +140,7 @@ def add_file_endpoints(router: APIRouter, service: Service) -> None:
             "Content-Length": str(file.num_bytes),
             "Content-Disposition": f'attachment; filename="{scene_id}.{ending}"',
         }
-        return StreamingResponse(file.blocks(), media_type=file.media_type, headers=headers)
+        return ClosingStream(file.blocks(), file.close, media_type=file.media_type, headers=headers)
 
     @router.get("/v1/scenes/{scene_id:word}", response_model=Scene, responses=documented())
     async def get_scene(scene_id: SceneId, tenant: str = Depends(service.tenant)) -> Scene:
@@ -156,8 +157,9 @@ def add_file_endpoints(router: APIRouter, service: Service) -> None:
     async def view_scene(scene_id: SceneId, tenant: str = Depends(service.tenant)) -> StreamingResponse:
         """A page that shows a scene; it asks for nothing else."""
         file = await _file(service, tenant, scene_id, file_name("html", None))
-        return StreamingResponse(
+        return ClosingStream(
             file.blocks(),
+            file.close,
             media_type=file.media_type,
             headers={"Content-Security-Policy": _PAGE_POLICY, "Content-Length": str(file.num_bytes)},
         )
