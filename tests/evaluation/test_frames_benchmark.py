@@ -102,6 +102,7 @@ def test_colmap_says_nan_for_what_it_does_not_find(views: Views) -> None:
     poses = Colmap().reconstruct(views).T_world_camera
     assert poses is not None
     assert poses.shape == (3, 4, 4)
+    np.testing.assert_array_equal(Colmap().reconstruct(views).T_world_camera, poses)
     blank = tuple(photo.point(lambda _: 128) for photo in views.photos)
     assert np.isnan(Colmap().reconstruct(Views("x", blank, views.K)).T_world_camera).all()
 

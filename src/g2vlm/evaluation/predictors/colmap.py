@@ -60,8 +60,15 @@ def _map(folder: Path, views: Views, intrinsics: np.ndarray) -> np.ndarray:
         pycolmap.extract_features(
             database, images, [name], pycolmap.CameraMode.PER_IMAGE, reader, device=pycolmap.Device.cpu
         )
-    pycolmap.match_exhaustive(database, device=pycolmap.Device.cpu)
+    # One thread and fixed draws: the same photos give the same poses.
+    pycolmap.set_random_seed(0)
+    matching, verification = pycolmap.FeatureMatchingOptions(), pycolmap.TwoViewGeometryOptions()
+    matching.num_threads, verification.ransac.random_seed = 1, 0
+    pycolmap.match_exhaustive(
+        database, matching, verification_options=verification, device=pycolmap.Device.cpu
+    )
     options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads = 1
     options.ba_refine_focal_length = options.ba_refine_extra_params = False
     options.random_seed, options.min_model_size = 0, 2
     models = pycolmap.incremental_mapping(database, images, folder, options)
