@@ -46,10 +46,10 @@ def _view(index: int) -> View:
     R = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
     place = np.array([draw.uniform(-1, 1), draw.uniform(-0.3, 0.3), draw.uniform(-1, 1)])
     v, u = np.mgrid[:SIDE_PX, :SIDE_PX]
-    rays = np.stack([(u - SIDE_PX / 2) / 400, (v - SIDE_PX / 2) / 400, np.ones(u.shape)], axis=-1)
+    rays = np.stack([(u + 0.5 - SIDE_PX / 2) / 400, (v + 0.5 - SIDE_PX / 2) / 400, np.ones(u.shape)], axis=-1)
     world = rays @ R.T
-    with np.errstate(divide="ignore"):
-        reach = np.where(world > 0, ([3, 1.5, 3] - place) / world, ([-3, -1.5, -3] - place) / world)
+    # Half a pixel off the middle, so that no ray is parallel to a wall.
+    reach = np.where(world > 0, ([3, 1.5, 3] - place) / world, ([-3, -1.5, -3] - place) / world)
     hit = reach.min(axis=-1, keepdims=True)
     pose = np.eye(4, dtype=np.float32)
     pose[:3, :3], pose[:3, 3] = R, place
@@ -59,7 +59,7 @@ def _view(index: int) -> View:
         rgb=np.where(cells, [210, 180, 140], [90, 120, 170]).astype(np.uint8),
         points_camera=(rays * hit).astype(np.float32),
         T_world_camera=pose,
-        K=np.array([[400, 0, SIDE_PX / 2], [0, 400, SIDE_PX / 2], [0, 0, 1]], dtype=np.float32),
+        K=np.array([[400, 0, SIDE_PX / 2 - 0.5], [0, 400, SIDE_PX / 2 - 0.5], [0, 0, 1]], dtype=np.float32),
         confidence=np.ones(u.shape, dtype=np.float32),
         valid=np.ones(u.shape, dtype=bool),
         original_size=(SIDE_PX, SIDE_PX),
