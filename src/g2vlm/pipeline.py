@@ -22,7 +22,7 @@ from g2vlm.inference.batch import AnswerBatch
 from g2vlm.inference.choices import member_of
 from g2vlm.inference.decoding import DECODERS, Decoder, Decoding, choose_decoding
 from g2vlm.inference.perceiving import PhotoReader
-from g2vlm.inference.perception import PerceivedPhotos, Perception
+from g2vlm.inference.perception import Perception
 from g2vlm.inference.photo_sizes import reduction_for
 from g2vlm.inference.planning import CachePlan, plan_memory, require_memory
 from g2vlm.inference.prompts import PromptBuilder
@@ -35,7 +35,6 @@ from g2vlm.inputs.reduction import Reduction
 from g2vlm.inputs.semantic import SemanticPreparation
 from g2vlm.inputs.spans import SYSTEM_PROMPT
 from g2vlm.inputs.text import TextTokenizer
-from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import G2VLMConfig, Part, ViewAttention
 from g2vlm.model.key_selection import KeySelection
 from g2vlm.model.network import G2VLM, Wants
@@ -138,7 +137,7 @@ class Model:
 
     @property
     def decoding(self) -> Decoding:
-        """How answers are written: found out, which may compile, when the first of them is wanted."""
+        """How answers are decoded: found out, which may compile, when the first of them is wanted."""
         with self._parts_lock:
             if self._decoding is None:
                 self._decoding = choose_decoding(self.placement, None, self.quantization)
@@ -312,20 +311,12 @@ class Model:
         self, photos: PhotoSet, images: GeometricImages, plan: CachePlan, watch: Stopwatch
     ) -> Perception:
         with watch.measure("forward_s"):
-            cache = KeyValueCache(
-                CacheShape.of(self.config.mixture),
-                plan.num_photo_tokens,
-                dtype=self.placement.precision.dtype,
-                device=self.placement.device,
-            )
-            reader = PhotoReader(
-                self.network, self._prompts, self._semantic_preparation(), self.view_attention
-            )
-            geometry, position = reader.read(photos, images, cache)
+            prepared = self._semantic_preparation()
+            reader = PhotoReader(self.network, self._prompts, prepared, self.view_attention)
+            geometry, memory = reader.perceive(photos, images, plan.num_photo_tokens)
         with watch.measure("assemble_s"):
             scene = assemble_scene(geometry, images, photos.photos)
         self._timings.set(watch.seconds)
-        memory = PerceivedPhotos(cache, position)
         return Perception(self.decoder(), self._prompts, scene, memory, dict(watch.seconds))
 
     def decoder(self) -> Decoder:

@@ -84,7 +84,10 @@ class NativeDecoder(Decoder):
     def __call__(
         self, tokens: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RowCache
     ) -> NextTokens:
-        """As of any decoder. Mostly without torch, to keep caches warm."""
+        """Read one token of each row, as `Decoder` does, in C where it takes so many rows.
+
+        Little of it goes through torch, whose code would push weights out of the processor's caches.
+        """
         if not self._pass.fits(cache):
             return super().__call__(tokens, positions, cache)
         cache.reserve()
@@ -120,7 +123,7 @@ class CompiledDecoder(Decoder):
         self._free: list[RowCache] = []
 
     def take_cache(self) -> RowCache:
-        """As of any decoder, but one that was used before, if there is: its place is where graphs look."""
+        """An empty KV cache, one that was used before if there is: graphs read from where that one lies."""
         try:
             return self._free.pop()
         except IndexError:
@@ -133,7 +136,7 @@ class CompiledDecoder(Decoder):
     def __call__(
         self, tokens: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RowCache
     ) -> NextTokens:
-        """As of any decoder."""
+        """Read one token of each row, as `Decoder` does, by a graph where there is one for so many segments."""
         beginnings = cache.readers
         if len(beginnings) > MOST_SEGMENTS or any(reader.index is not None for reader in beginnings):
             return super().__call__(tokens, positions, cache)
@@ -192,7 +195,7 @@ DECODERS: dict[Decoding, type[Decoder]] = {
 
 
 def choose_decoding(placement: Placement, compiled: bool | None, quantization: Quantization) -> Decoding:
-    """How answers will be written.
+    """How answers will be decoded.
 
     Args:
         placement: where the network runs.

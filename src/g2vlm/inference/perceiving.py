@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+from torch import nn
+
+from g2vlm.inference.perception import PerceivedPhotos
 from g2vlm.inference.prompts import PromptBuilder
 from g2vlm.inputs.geometric import GeometricImages
 from g2vlm.inputs.photos import PhotoSet
 from g2vlm.inputs.semantic import SemanticPreparation, prepare_semantic
-from g2vlm.model.cache import KeyValueCache
+from g2vlm.model.cache import CacheShape, KeyValueCache
 from g2vlm.model.config import ViewAttention
 from g2vlm.model.layers import chunk_factor
 from g2vlm.model.network import G2VLM, SEMANTIC_VIEWS_PER_CHUNK, GeometryPrediction, Wants
@@ -20,6 +23,27 @@ class PhotoReader:
     prompts: PromptBuilder
     preparation: SemanticPreparation
     view_attention: ViewAttention
+
+    def perceive(
+        self, photos: PhotoSet, images: GeometricImages, num_tokens: int
+    ) -> tuple[GeometryPrediction, PerceivedPhotos]:
+        """Read all photos into a KV cache made for them.
+
+        Args:
+            photos: the views.
+            images: the same for the geometric expert.
+            num_tokens: of all photos, with the text before them.
+        """
+        embedding = self.network.embedding
+        assert isinstance(embedding, nn.Embedding)
+        cache = KeyValueCache(
+            CacheShape.of(self.network.config.mixture),
+            num_tokens,
+            dtype=embedding.weight.dtype,
+            device=self.network.device,
+        )
+        geometry, position = self.read(photos, images, cache)
+        return geometry, PerceivedPhotos(cache, position)
 
     def read(
         self, photos: PhotoSet, images: GeometricImages, cache: KeyValueCache
