@@ -136,7 +136,7 @@ class CompiledDecoder(Decoder):
     def __call__(
         self, tokens: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RowCache
     ) -> NextTokens:
-        """Read one token of each row, as `Decoder` does, by a graph where there is one for so many segments."""
+        """Read one token of each row, as `Decoder` does, by a graph where there is one."""
         beginnings = cache.readers
         if len(beginnings) > MOST_SEGMENTS or any(reader.index is not None for reader in beginnings):
             return super().__call__(tokens, positions, cache)
