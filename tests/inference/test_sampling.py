@@ -54,3 +54,10 @@ def test_values_out_of_range_are_errors(name: str) -> None:
     for value in {"temperature": [-0.1, float("nan")], "top_p": [0.0, -1.0, 1.1], "top_k": [-1]}[name]:
         with pytest.raises(InputError, match=name):
             Sampling(**{name: value})
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-12, 1.7e-53, 5e-324])
+def test_a_tiny_temperature_takes_the_likeliest_token(temperature: float) -> None:
+    logits = torch.tensor([[1.0, 90.0, -3.0, 89.0], [-200.0, -150.0, -151.0, -400.0]])
+    chooser = TokenChooser(Sampling(temperature=temperature, top_p=0.9), torch.device("cpu"))
+    assert chooser(logits).tolist() == [1, 1]

@@ -8,6 +8,11 @@ from torch import Tensor
 
 from g2vlm.errors import InputError
 
+SMALL_TEMPERATURE = 1e-3
+"""Below this, logits are shifted before they are divided."""
+LEAST_TEMPERATURE = 1e-30
+"""Smaller ones count as this, which float32 can still divide by."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -49,9 +54,18 @@ class TokenChooser:
         """Choose one token for each row."""
         if self.is_greedy:
             return logits.argmax(dim=-1)
-        scaled = self._restricted(logits.float() / self.sampling.temperature)
+        scaled = self._restricted(self._scaled(logits.float()))
         weights = scaled.softmax(dim=-1).to(self._generator.device)
         return torch.multinomial(weights, 1, generator=self._generator)[:, 0].to(logits.device)
+
+    def _scaled(self, logits: Float[Tensor, "batch vocabulary"]) -> Float[Tensor, "batch vocabulary"]:
+        """Logits over the temperature; finite however small that is."""
+        temperature = self.sampling.temperature
+        if temperature >= SMALL_TEMPERATURE:
+            return logits / temperature
+        # Divided as they are, logits would overflow. Below the floor, nothing but equal logits is drawn from.
+        below = logits - logits.max(dim=-1, keepdim=True).values
+        return below / max(temperature, LEAST_TEMPERATURE)
 
     def _restricted(self, logits: Float[Tensor, "batch vocabulary"]) -> Float[Tensor, "batch vocabulary"]:
         """Send the tokens outside top_k and top_p to minus infinity."""
