@@ -48,6 +48,7 @@ COMMANDS = {
     "serve": Command("g2vlm.cli.serve", "the HTTP service: chat completions, scenes, depth", SCENES),
     "measure": Command("g2vlm.cli.measure", "read distances, heights, boxes, areas off a scene", SCENES),
     "export": Command("g2vlm.cli.export", "write a scene for other software: glb, colmap, ...", SCENES),
+    "batch": Command("g2vlm.cli.batch", "many scenes at once, on this machine or a cluster", SCENES),
     "download": Command(
         "g2vlm.cli.download", "fetch a checkpoint from the hub, or complete one", CHECKPOINTS
     ),

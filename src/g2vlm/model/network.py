@@ -158,10 +158,11 @@ class PoseHead(nn.Module):
         self.camera = CameraHead(heads.camera_width)
 
     def forward(
-        self, hidden: Float[Tensor, "views patches channels"], rows: int, columns: int
+        self, hidden: Float[Tensor, "views patches channels"], rows: int, columns: int, scenes: int = 1
     ) -> Float[Tensor, "views 4 4"]:
-        """Predict T_world_camera of every view."""
-        return self.camera(self.decoder(hidden, rows, columns))
+        """Predict T_world_camera of every view; the views of `scenes` stand one after the other."""
+        decoded = self.decoder(hidden, rows, columns)
+        return torch.cat([self.camera(views) for views in decoded.chunk(scenes)])
 
 
 class G2VLM(nn.Module):
@@ -311,7 +312,11 @@ class G2VLM(nn.Module):
     ) -> GeometryPrediction:
         shape, flat = hidden.shape[:2], hidden.flatten(0, 1)
         raw = self._need(Part.POINT_HEAD)(flat, *grid).unflatten(0, shape)
-        poses = self._need(Part.CAMERA_HEAD)(flat, *grid).unflatten(0, shape)
+        # The few rows of pooled views are multiplied otherwise when there are more of them. A scene's cameras
+        # should not depend on what else is in the batch, so each scene has them computed by itself; training,
+        # where that is no matter, saves the time.
+        scenes = 1 if torch.is_grad_enabled() else shape[0]
+        poses = self._need(Part.CAMERA_HEAD)(flat, *grid, scenes).unflatten(0, shape)
         points_global = confidence = None
         if wants.global_points:
             first = anchor.expand(-1, shape[1], -1, -1).flatten(0, 1)
