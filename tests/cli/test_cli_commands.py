@@ -126,7 +126,7 @@ def test_examples_of_the_package_come_next(
         (["--device", "cuda:99"], "CUDA device"),
         (["--device", "toaster"], "toaster"),
         (["--dtype", "float16"], "float32 or bfloat16"),
-        (["--max_views", "0"], "at least 1 view"),
+        (["--max_views", "0"], "--max_views of 1 or more"),
     ],
 )
 def test_mistakes_end_with_two_and_one_line(
@@ -313,7 +313,7 @@ def test_chat_writes_the_scene_of_the_same_pass(checkpoint: str, photos: str, tm
     [
         (["--question", "  "], "empty text"),
         (["--questions", "no-such-file"], "Expected a file of questions"),
-        (["--max_new_tokens", "0"], "at least 1"),
+        (["--max_new_tokens", "0"], "--max_new_tokens of 1 or more"),
         (["--temperature", "-1"], "temperature of 0 or more"),
         (["--top_p", "0"], "top_p"),
         (["--top_k", "-1"], "top_k"),
