@@ -195,7 +195,7 @@ def main() -> None:
         import rendered_room
 
         import g2vlm.export
-        from g2vlm.cli.terminal import bytes_of
+        from g2vlm.cli.shared.terminal import bytes_of
 
         rendered_room.WIDTH, rendered_room.HEIGHT = 252, 189
         scene = rendered_room.rendered_room(folder / "photos", views=3)

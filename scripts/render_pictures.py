@@ -23,7 +23,7 @@ from render_examples import PATH, SEED, true_sample
 
 import g2vlm.export
 from g2vlm.cli.demo import QUESTION
-from g2vlm.cli.scene_options import EXAMPLES_IN_PACKAGE
+from g2vlm.cli.shared.scene_options import EXAMPLES_IN_PACKAGE
 from g2vlm.export.conventions import camera_pose
 from g2vlm.export.frusta import EDGES, camera_color, frustum_corners, frustum_depth
 from g2vlm.geometry.cameras import unproject

@@ -11,7 +11,7 @@ from stand_in_hub import StandInHub
 import g2vlm
 from g2vlm.checkpoints import hub, places
 from g2vlm.cli import main as cli
-from g2vlm.cli.terminal import leave_to_download
+from g2vlm.cli.shared.terminal import leave_to_download
 from g2vlm.errors import CheckpointError, CheckpointWarning
 
 REPO = places.DEFAULT_REPO

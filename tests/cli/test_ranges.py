@@ -8,7 +8,7 @@ import typing
 import pytest
 
 from g2vlm.cli import main as cli
-from g2vlm.cli.ranges import RANGES, Range, check_ranges
+from g2vlm.cli.shared.ranges import RANGES, Range, check_ranges
 
 NEEDED = {
     "export": ["room.npz", "room.glb"],

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from g2vlm.cli.streams import ReaderLeftError, ResultStream
-from g2vlm.cli.terminal import say, write_json
+from g2vlm.cli.shared.streams import ReaderLeftError, ResultStream
+from g2vlm.cli.shared.terminal import say, write_json
 from g2vlm.errors import OutputError
 
 PROBE = """
@@ -18,7 +18,7 @@ import sys, types
 from pathlib import Path
 from dataclasses import dataclass
 from g2vlm.cli import main as cli
-from g2vlm.cli.terminal import reserved_stdout, say, write_json
+from g2vlm.cli.shared.terminal import reserved_stdout, say, write_json
 
 @dataclass(frozen=True)
 class Options:
@@ -125,7 +125,8 @@ def test_a_reader_that_leaves_ends_the_command_quietly(
 
 def test_names_that_are_no_text_come_out_as_they_went_in(tmp_path: Path) -> None:
     script = (
-        "from g2vlm.cli.streams import *\nprepare_streams()\nResultStream().write('caf\\udce9 \\ud800\\n')"
+        "from g2vlm.cli.shared.streams import *\n"
+        "prepare_streams()\nResultStream().write('caf\\udce9 \\ud800\\n')"
     )
     result = subprocess.run([sys.executable, "-X", "utf8", "-c", script], capture_output=True, check=True)
     assert result.stdout == b"caf\xe9 \\ud800\n"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from g2vlm.cli.terminal import reserved_stdout, say, write_json
+from g2vlm.cli.shared.terminal import reserved_stdout, say, write_json
 from g2vlm.errors import OutputError
 from g2vlm.model.config import EncoderWindows
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from g2vlm.cli.terminal import format_bytes, leave_to_download, progress_bar, reserved_stdout, say, write_json
+from g2vlm.cli.shared.terminal import (
+    format_bytes,
+    leave_to_download,
+    progress_bar,
+    reserved_stdout,
+    say,
+    write_json,
+)
 from g2vlm.errors import InputError, MissingExtraError, OutputError
 from g2vlm.inputs.text_files import read_questions
 

@@ -12,8 +12,8 @@ from g2vlm.bench.presets import Preset
 from g2vlm.bench.results import Report, Section, read_report
 from g2vlm.bench.session import Plan
 from g2vlm.checkpoints.hub import BUNDLED_NAME
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import reserved_stdout, say
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import reserved_stdout, say
 from g2vlm.errors import InputError
 from g2vlm.scene.writing import atomic_path, check_file, check_folder
 

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from g2vlm.cli.known_options import KNOWN_FIELDS, MASK_FIELDS, KnownOptions, photo_files, tell_calibration
 from g2vlm.cli.remote import RemoteOptions
-from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import add_timings, format_timings, reserved_stdout, say, write_json
+from g2vlm.cli.shared.known_options import (
+    KNOWN_FIELDS,
+    MASK_FIELDS,
+    KnownOptions,
+    photo_files,
+    tell_calibration,
+)
+from g2vlm.cli.shared.scene_options import SceneOptions, require_writable, write_scene
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import add_timings, format_timings, reserved_stdout, say, write_json
 from g2vlm.errors import G2VLMError, InputError
 from g2vlm.inputs.pointing import Coordinates
 from g2vlm.inputs.text_files import decoded_lines, read_questions, text_of_argument

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
-from g2vlm.cli.terminal import reserved_stdout, write_json
+from g2vlm.cli.shared.scene_options import SceneOptions, require_writable, write_scene
+from g2vlm.cli.shared.terminal import reserved_stdout, write_json
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:

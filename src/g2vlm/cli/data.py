@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from g2vlm.cli.terminal import progress_bar, reserved_stdout, say, write_json
+from g2vlm.cli.shared.terminal import progress_bar, reserved_stdout, say, write_json
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from g2vlm.checkpoints.hub import BUNDLED_NAME, has_bundled
 from g2vlm.cli.main import run_command
-from g2vlm.cli.scene_options import EXAMPLES_IN_PACKAGE
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import say
+from g2vlm.cli.shared.scene_options import EXAMPLES_IN_PACKAGE
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import say
 from g2vlm.errors import InputError
 from g2vlm.scene.writing import check_folder
 

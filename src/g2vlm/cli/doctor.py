@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import format_bytes, leave_to_download, reserved_stdout, say, write_json
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import format_bytes, leave_to_download, reserved_stdout, say, write_json
 from g2vlm.errors import G2VLMError
 from g2vlm.scene.writing import atomic_path, check_file
 

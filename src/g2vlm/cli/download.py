@@ -8,7 +8,7 @@ import tyro
 
 from g2vlm.checkpoints.hub import DEFAULT_REPO
 from g2vlm.checkpoints.hub import download as download_checkpoint
-from g2vlm.cli.terminal import format_bytes, reserved_stdout, say, write_json
+from g2vlm.cli.shared.terminal import format_bytes, reserved_stdout, say, write_json
 from g2vlm.scene.writing import check_folder
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 import torch
 import tyro
 
-from g2vlm.cli.terminal import Countdown, leave_to_download, reserved_stdout, say, write_json
+from g2vlm.cli.shared.terminal import Countdown, leave_to_download, reserved_stdout, say, write_json
 from g2vlm.data.questions.phrasing.rephrasing import Phrasing
 from g2vlm.data.splits import Split
 from g2vlm.data.world.config import World

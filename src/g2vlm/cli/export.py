@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from g2vlm.cli.scene_options import require_writable, write_scene
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import bytes_of, format_bytes, progress_bar, reserved_stdout, say, write_json
+from g2vlm.cli.shared.scene_options import require_writable, write_scene
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import bytes_of, format_bytes, progress_bar, reserved_stdout, say, write_json
 from g2vlm.errors import InputError
 from g2vlm.scene.formats import Target
 from g2vlm.scene.save_options import SaveOptions

@@ -12,8 +12,8 @@ from g2vlm.checkpoints.files import own_config_text, read_config
 from g2vlm.checkpoints.hub import choose_checkpoint
 from g2vlm.checkpoints.loading import KeyReport, Weights, inspect_keys
 from g2vlm.checkpoints.names import rows_of
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import format_bytes, reserved_stdout, say, write_json
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import format_bytes, reserved_stdout, say, write_json
 from g2vlm.model.config import G2VLMConfig, Part
 
 if TYPE_CHECKING:

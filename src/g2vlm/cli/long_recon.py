@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from g2vlm.cli.scene_options import write_scene
+from g2vlm.cli.shared.scene_options import write_scene
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from g2vlm import __version__
-from g2vlm.cli.streams import ReaderLeftError, ResultStream, prepare_streams
-from g2vlm.cli.terminal import say
+from g2vlm.cli.shared.streams import ReaderLeftError, ResultStream, prepare_streams
+from g2vlm.cli.shared.terminal import say
 from g2vlm.errors import G2VLMError, OutputError
 
 EXIT_MISTAKE = 2
@@ -178,7 +178,7 @@ def _parse(options: type[Any], program: str, arguments: Sequence[str]) -> Any:
     """
     import tyro
 
-    from g2vlm.cli.ranges import check_ranges
+    from g2vlm.cli.shared.ranges import check_ranges
 
     said = _HeldBack()
     try:

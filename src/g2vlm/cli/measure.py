@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import tyro
 
-from g2vlm.cli.known_options import numbers, photo_files, split_words, view_number
-from g2vlm.cli.terminal import reserved_stdout, write_json
+from g2vlm.cli.shared.known_options import numbers, photo_files, split_words, view_number
+from g2vlm.cli.shared.terminal import reserved_stdout, write_json
 from g2vlm.errors import InputError
 from g2vlm.scene.measuring.boxes import BoxAxes
 

@@ -7,9 +7,15 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from g2vlm.cli.known_options import KNOWN_FIELDS, MASK_FIELDS, KnownOptions, photo_files, tell_calibration
-from g2vlm.cli.scene_options import require_writable, write_scene
-from g2vlm.cli.terminal import bytes_of, format_bytes, reserved_stdout, say, write_json
+from g2vlm.cli.shared.known_options import (
+    KNOWN_FIELDS,
+    MASK_FIELDS,
+    KnownOptions,
+    photo_files,
+    tell_calibration,
+)
+from g2vlm.cli.shared.scene_options import require_writable, write_scene
+from g2vlm.cli.shared.terminal import bytes_of, format_bytes, reserved_stdout, say, write_json
 from g2vlm.errors import InputError
 
 

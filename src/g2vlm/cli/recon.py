@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from g2vlm.cli.known_options import KNOWN_FIELDS, MASK_FIELDS, KnownOptions, photo_files, tell_calibration
 from g2vlm.cli.long_recon import LongFilter, LongOptions, reconstruct_in_pieces, write_long
 from g2vlm.cli.remote import RemoteOptions
-from g2vlm.cli.scene_options import SceneOptions, require_writable, write_scene
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import (
+from g2vlm.cli.shared.known_options import (
+    KNOWN_FIELDS,
+    MASK_FIELDS,
+    KnownOptions,
+    photo_files,
+    tell_calibration,
+)
+from g2vlm.cli.shared.scene_options import SceneOptions, require_writable, write_scene
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import (
     add_timings,
     bytes_of,
     format_bytes,

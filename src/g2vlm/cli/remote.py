@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from g2vlm.cli.terminal import progress_bar, say
+from g2vlm.cli.shared.terminal import progress_bar, say
 from g2vlm.errors import InputError
 
 if TYPE_CHECKING:
-    from g2vlm.cli.scene_options import SceneOptions
+    from g2vlm.cli.shared.scene_options import SceneOptions
     from g2vlm.client.service import Client
     from g2vlm.scene.scene import Scene
 
@@ -32,7 +32,7 @@ def connect(options: "SceneOptions", url: str) -> "Client":
     Raises:
         InputError: options that a service decides, or frames chosen in a way that it does not know.
     """
-    from g2vlm.cli.scene_options import SceneOptions
+    from g2vlm.cli.shared.scene_options import SceneOptions
     from g2vlm.client.service import Client
 
     own = SceneOptions()

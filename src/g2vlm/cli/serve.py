@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from g2vlm.cli.scene_options import Compiled, SceneOptions
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import say, write_json
+from g2vlm.cli.shared.scene_options import Compiled, SceneOptions
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import say, write_json
 from g2vlm.errors import InputError, MissingExtraError
 from g2vlm.model.config import ViewAttention
 from g2vlm.model.quantization import Quantization

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from g2vlm.cli.terminal import reserved_stdout, say, write_json
+from g2vlm.cli.shared.terminal import reserved_stdout, say, write_json
 from g2vlm.errors import InputError
 from g2vlm.scene.writing import check_folder
 

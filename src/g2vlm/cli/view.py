@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from g2vlm.cli.scene_options import EXAMPLES_IN_PACKAGE, SceneOptions
-from g2vlm.cli.streams import ResultStream
-from g2vlm.cli.terminal import say, write_json
+from g2vlm.cli.shared.scene_options import EXAMPLES_IN_PACKAGE, SceneOptions
+from g2vlm.cli.shared.streams import ResultStream
+from g2vlm.cli.shared.terminal import say, write_json
 from g2vlm.errors import InputError
 from g2vlm.viewer.limits import Limits
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from g2vlm.cli.terminal import leave_to_download, progress_bar, say
+from g2vlm.cli.shared.terminal import leave_to_download, progress_bar, say
 from g2vlm.errors import InputError
 from g2vlm.inputs.geometric import Fit
 from g2vlm.inputs.photos import PhotoSet, load_photos
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from g2vlm.scene.scene import Scene
 
 EXAMPLES_HERE = Path("examples/recon_images")
-EXAMPLES_IN_PACKAGE = Path(__file__).parents[1] / "examples" / "recon_images"
+EXAMPLES_IN_PACKAGE = Path(__file__).parents[2] / "examples" / "recon_images"
 
 
 class Compiled(Enum):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from g2vlm.cli.streams import ResultStream
+from g2vlm.cli.shared.streams import ResultStream
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from g2vlm.cli.terminal import say
+from g2vlm.cli.shared.terminal import say
 from g2vlm.errors import InputError
 from g2vlm.scene.metre.cameras import PoseUse
 from g2vlm.scene.metre.depths import DepthUse

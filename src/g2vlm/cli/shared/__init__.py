@@ -1,0 +1,1 @@
+"""What several commands have in common: options of scenes, ranges of numbers, streams and messages."""
