@@ -11,6 +11,7 @@ from g2vlm.cli import main as cli
 from g2vlm.cli.shared.ranges import RANGES, Range, check_ranges
 
 NEEDED = {
+    "batch": ["photos", "out"],
     "export": ["room.npz", "room.glb"],
     "metric": ["room.npz", "m.npz"],
     "train": ["tiny-geometry", "--plan"],

@@ -186,7 +186,6 @@ def test_the_plan_is_told_and_nothing_done(tmp_path, random_folder, scenes, caps
         (["--formats", "fbx"], "--formats among"),
         (["--formats", "npz", "npz"], "every format once"),
         (["--view_budget", "0"], "view_budget"),
-        (["--actors", "3", "2"], "MIN <= MAX"),
         (["--address", "auto"], "--engine ray"),
     ],
 )

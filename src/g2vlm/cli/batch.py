@@ -49,8 +49,8 @@ class Options:
     }
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         "g2vlm batch photos outputs/scenes",
-        "g2vlm batch scenes.jsonl outputs/scenes --formats npz glb colmap --questions questions.txt",
-        "g2vlm batch scenes.parquet /shared/scenes --engine ray --address auto --actors 4 16",
+        "g2vlm batch scenes.jsonl outputs/scenes --questions questions.txt",
+        "g2vlm batch scenes.jsonl /shared/scenes --engine ray --actors 16",
     )
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
@@ -81,8 +81,8 @@ class Options:
     """local works in this process, ray with actors (needs the extra cluster)."""
     address: str | None = None
     """Of a Ray cluster to join, such as auto or ray://head:10001; without it one is started here."""
-    actors: Annotated[tuple[int, int], tyro.conf.arg(metavar="MIN MAX")] = (1, 1)
-    """Fewest and most actors of Ray; there are as many as have work and room."""
+    actors: int = 1
+    """Most actors of Ray; there are as many as have work and room."""
     dry_run: bool = False
     """Say what would be done."""
     view_budget: int = 16
@@ -97,26 +97,11 @@ class Options:
     """Scenes that an actor takes at a time."""
 
     def check(self) -> None:
-        """Refuse numbers that make no sense and formats that are unknown, before anything is read.
+        """Refuse what does not fit together and formats that are unknown, before anything is read.
 
         Raises:
             InputError, OutputError, MissingExtraError: what was expected and what came.
         """
-        least = {
-            "max_views": 1,
-            "limit": 1,
-            "max_new_tokens": 1,
-            "view_budget": 1,
-            "max_attempts": 1,
-            "scenes_per_call": 1,
-        }
-        for name, low in least.items():
-            if (value := getattr(self, name)) is not None and value < low:
-                raise InputError(f"Expected --{name} of at least {low}, got {value}.")
-        if not 1 <= self.actors[0] <= self.actors[1]:
-            raise InputError(f"Expected --actors MIN MAX with 1 <= MIN <= MAX, got {self.actors}.")
-        if self.cpus <= 0 or self.gpus < 0:
-            raise InputError(f"Expected cores above 0 and GPUs from 0, got {self.cpus} and {self.gpus}.")
         if self.engine == "local" and self.address is not None:
             raise InputError("--address is of a Ray cluster: add --engine ray.")
         _check_formats(self.formats)
@@ -204,7 +189,7 @@ def _plan(options: Options, settings: "WorkSettings", tasks: "Sequence[SceneTask
         **_counted(results, names),
         "suspects": len(suspects),
         "engine": options.engine if options.address is None else f"{options.engine} at {options.address}",
-        "actors": 1 if options.engine == "local" else list(options.actors),
+        "actors": 1 if options.engine == "local" else options.actors,
         "weights_per_actor": format_bytes(weights),
         "formats": list(options.formats),
     }
@@ -222,7 +207,9 @@ def _engine(options: Options) -> "Engine":
 
     if options.engine == "local":
         return work_here
-    return RayEngine(options.address, options.actors, options.cpus, options.gpus, options.scenes_per_call)
+    return RayEngine(
+        options.address, (1, options.actors), options.cpus, options.gpus, options.scenes_per_call
+    )
 
 
 def _check_formats(kinds: Sequence[str]) -> None:

@@ -211,7 +211,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["prepare", "nothing", "here", "out"], "Expected a data set"),
         (["prepare", "scannet"], "Expected a data set, its folder and a target"),
         (["prepare", "scannet", "no-such-folder", "out"], "which is none"),
-        (["prepare", "scannet", ".", "out", "--every", "0"], "Expected --every of at least 1"),
+        (["prepare", "scannet", ".", "out", "--every", "0"], "Expected --every of 1 or more"),
         (["prepare", "scannet", ".", "out"], "found no scene there"),
         (["prepare", ".", "out"], "or a COLMAP model"),
         (["dance"], "Expected one of"),

@@ -39,11 +39,13 @@ RANGES = {
     **dict.fromkeys(
         (
             "accumulate",
+            "actors",
             "budget",
             "every",
             "frame_count",
             "idle_minutes",
             "limit",
+            "max_attempts",
             "max_duration_s",
             "max_files",
             "max_frames",
@@ -56,10 +58,12 @@ RANGES = {
             "num_views",
             "processes",
             "repeats",
+            "scenes_per_call",
             "scenes_per_shard",
             "steps",
             "threads",
             "tokens",
+            "view_budget",
             "width",
             "window",
         ),
@@ -82,6 +86,7 @@ RANGES = {
     ),
     **dict.fromkeys(
         (
+            "cpus",
             "depth_scale",
             "frame_rate",
             "learning_rate",
