@@ -17,10 +17,12 @@ from g2vlm.data.shards.choosing import ViewChoice
 from g2vlm.data.shards.reading import PreparedData, SceneIndex
 from g2vlm.data.world.config import World
 from g2vlm.errors import InputError
+from g2vlm.evaluation.seen import read_training_record, seen_scenes
 from g2vlm.training.recipes.catalogue import recipe_named
 from g2vlm.training.recipes.mixture_file import read_mixture
 from g2vlm.training.recipes.recipe import Optimisation, Phase, Recipe, Rhythm, ShardData, SyntheticData
 from g2vlm.training.recipes.stages import Stage
+from g2vlm.training.run.record import describe_run
 from g2vlm.training.run.setup import training_batches, validation_sources
 from g2vlm.training.sources.shards import split_scenes
 
@@ -128,6 +130,19 @@ def test_held_out_scenes_are_validated_and_never_learned(
     assert len(held_out.scenes) == 1  # type: ignore[attr-defined]
     assert not set(learned.scenes) & set(held_out.scenes)  # type: ignore[attr-defined]
     assert held_out[0].num_views == 4
+
+
+def test_the_record_names_what_was_learned_and_an_evaluation_of_it_is_no_test(
+    checkpoint: Path, prepared: Path, tmp_path: Path
+) -> None:
+    recipe = mixed(checkpoint, tmp_path, prepared)
+    data = describe_run(recipe, checkpoint)["data"]
+    (tmp_path / "TRAINING.json").write_text(json.dumps({"data": data}))
+    scenes = PreparedData(prepared).scenes
+    learned, held_out = split_scenes(scenes, 0.02)
+    assert held_out
+    seen = seen_scenes(read_training_record(tmp_path), [scene.name for scene in scenes])
+    assert seen == [scene.name for scene in learned]
 
 
 def test_new_scenes_move_no_old_ones_between_the_halves() -> None:

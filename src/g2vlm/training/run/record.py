@@ -14,6 +14,7 @@ from g2vlm.data.shards.reading import PreparedData
 from g2vlm.errors import InputError
 from g2vlm.scene.writing import atomic_path
 from g2vlm.training.recipes.recipe import FromCheckpoint, QuestionFileData, Recipe, ShardData, parts_of
+from g2vlm.training.sources.shards import learned_scenes
 
 RECORD_NAME = "run.json"
 MODEL_RECORD_NAME = "TRAINING.json"
@@ -37,7 +38,9 @@ def describe_run(recipe: Recipe, start_folder: Path) -> dict[str, Any]:
         if isinstance(part.data, QuestionFileData):
             data[f"questions {number}"] = fingerprint(part.data.path, whole=True)
         elif isinstance(part.data, ShardData):
-            data[f"prepared {number}"] = PreparedData(part.data.path).about
+            about = PreparedData(part.data.path).about
+            # By name: an evaluation of one of them would be no test.
+            data[f"prepared {number}"] = {"about": about, "scenes": learned_scenes(part.data)}
         else:
             worlds = {world for phase in part.data.phases for world in phase.worlds}
             data.update((world.value, plain(world.config)) for world in worlds)

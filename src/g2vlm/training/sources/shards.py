@@ -147,6 +147,12 @@ def split_scenes(
     return learned, tuple(scene for scene in scenes if scene.name in kept)
 
 
+def learned_scenes(part: ShardData) -> list[str]:
+    """Names of the scenes of prepared data that a run learns from, as evaluations look for them."""
+    data = PreparedData(part.path)
+    return [scene.name for scene in split_scenes(_with_depth(data), part.held_out)[0]]
+
+
 def _with_depth(data: PreparedData) -> tuple[SceneIndex, ...]:
     far = data.frames.column("far").to_numpy()
     return tuple(
