@@ -1,6 +1,8 @@
 """What the project file promises; CI builds the wheel itself and runs `inspect_installed.py` on it."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,3 +44,15 @@ def test_papers_are_there(name: str) -> None:
 
 def test_typed_marker_lies_in_the_package() -> None:
     assert (Path(g2vlm.__file__).parent / "py.typed").is_file()
+
+
+def test_every_public_name_is_there_without_any_extra() -> None:
+    """As in an environment that has the required dependencies alone."""
+    script = (
+        "import sys\n"
+        "for name in ('httpx', 'fastapi', 'viser', 'pyarrow', 'ray', 'matplotlib', 'pycolmap'):\n"
+        "    sys.modules[name] = None\n"
+        "from g2vlm import *\n"
+        "Client\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

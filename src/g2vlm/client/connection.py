@@ -5,15 +5,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from g2vlm.errors import G2VLMError, InputError, MissingExtraError
 from g2vlm.scene.writing import atomic_path
 
-try:
+if TYPE_CHECKING:
     import httpx
-except ImportError as missing:
-    raise MissingExtraError("The client of the HTTP service", "server") from missing
 
 KEY_VARIABLE = "G2VLM_API_KEY"
 """Environment variable of the API key."""
@@ -42,6 +40,7 @@ class Connection:
 
     Raises:
         InputError: not such an address.
+        MissingExtraError: httpx is not installed.
     """
 
     def __init__(
@@ -54,6 +53,11 @@ class Connection:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise InputError(f"Expected the address of a service, http://... or https://..., got {url!r}.")
+        # Only here: the name of the client is there without the extra, such as for `from g2vlm import *`.
+        try:
+            import httpx
+        except ImportError as missing:
+            raise MissingExtraError("The client of the HTTP service", "server") from missing
         key = key or os.environ.get(KEY_VARIABLE)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
@@ -105,6 +109,8 @@ class Connection:
 @contextmanager
 def _explained() -> Iterator[None]:
     """Tell troubles of the connection in plain words."""
+    import httpx
+
     try:
         yield
     except httpx.TimeoutException as error:
