@@ -221,7 +221,7 @@ def draw_sheet(scene: Scene, folder: Path) -> Image.Image:
 
 
 def draw_viewer(scene: Scene, folder: Path) -> Image.Image:
-    """`g2vlm view` on the scene, with a measured length."""
+    """`g2vlm view` on the scene, with the tab that measures."""
     from g2vlm.viewer.points import ShownPoints
     from g2vlm.viewer.serving import Viewer
 

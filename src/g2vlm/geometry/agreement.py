@@ -61,7 +61,6 @@ def reprojection_agreement(
     depth = torch.where(valid, depth, 0.0)
     neighbours, overlap = overlapping_views(points_world, T_world_camera, K, valid, max_neighbours)
     projections = _projections(T_camera_world, K)
-
     # Read once: on a GPU every look at a number waits for all that was queued.
     consulted = [
         [other for other, share in zip(others, shares, strict=True) if share > 0]
@@ -70,15 +69,21 @@ def reprojection_agreement(
     confidence = torch.empty_like(depth)
     for view in range(views):
         points = torch.where(valid[view].flatten(), points_world[view].reshape(-1, 3).T, 0.0).contiguous()
-        agreed = torch.full_like(points[0], 0.5)
-        weight = torch.ones_like(agreed)
-        for other in consulted[view]:
-            score, trust = _judge(points, projections[other], depth[other], tolerance)
-            agreed += score * trust
-            weight += trust
-        confidence[view] = (agreed / weight).reshape(height, width)
+        judges = [(projections[other], depth[other]) for other in consulted[view]]
+        confidence[view] = _agreed(points, judges, tolerance).reshape(height, width)
     flatness = 1 / (1 + (depth_range(depth, valid) / _STEEP_RANGE).square())
     return torch.where(valid, confidence * flatness, 0.0)
+
+
+def _agreed(points: Tensor, judges: list[tuple[Tensor, Tensor]], tolerance: float) -> Tensor:
+    """Mean score of points (3, pixels) by other views, as projection and depth, and one neutral vote."""
+    agreed = torch.full_like(points[0], 0.5)
+    weight = torch.ones_like(agreed)
+    for projection, depth in judges:
+        score, trust = _judge(points, projection, depth, tolerance)
+        agreed += score * trust
+        weight += trust
+    return agreed / weight
 
 
 def _depth(T_camera_world: Tensor, points_world: Tensor) -> Tensor:

@@ -163,8 +163,6 @@ def fit_poses(scene: "Scene", track: PoseTrack, is_needed: bool = True) -> PoseF
     """
     import torch
 
-    from g2vlm.geometry.consensus import consensus_similarity, consensus_with_rotation, is_collinear
-
     names, times = [pose.name for pose in track.poses], [pose.time_s for pose in track.poses]
     match = match_views(scene.views, names, times, "poses")
     given = {index: track.poses[place].T_world_camera for index, place in match.pairs}
@@ -178,17 +176,8 @@ def fit_poses(scene: "Scene", track: PoseTrack, is_needed: bool = True) -> PoseF
     _require_moving(source.numpy(), target.numpy(), track.source)
     notes = [match.note(len(scene))]
     rotations = torch.from_numpy(np.stack([given[i][:3, :3] @ ours[i][:3, :3].T for i in given]))
-    fit = consensus_with_rotation(source, target, rotations)
-    on_a_line = is_collinear(source, 0.05) or is_collinear(target, 0.05)
-    if on_a_line:
-        notes.append("cameras stand on a line, so their orientations give the rotation")
-    else:
-        by_positions = consensus_similarity(source, target)
-        # Positions that hardly spread beside their noise tell a rotation worse than orientations do.
-        if _misfit(by_positions, rotations, target) <= 1.25 * _misfit(fit, rotations, target) + 1e-4:
-            fit = by_positions
-        else:
-            notes.append("orientations give the rotation, since positions fit worse")
+    fit, why = _similarity(source, target, rotations)
+    notes += [why] if why else []
     T = fit.similarity.matrix().numpy()
     turned = _turns_deg(fit.similarity.R, rotations).numpy()
     notes.append(f"median rotation residual {np.median(turned):.3g} degrees")
@@ -206,11 +195,25 @@ def fit_poses(scene: "Scene", track: PoseTrack, is_needed: bool = True) -> PoseF
         raise InputError(
             f"Expected poses that fit the cameras of the scene, but those of {track.source} miss them by "
             f"{finding.residual:.3g} and {np.median(turned):.3g} degrees in the median, while the cameras "
-            "moved "
-            "about as much: check names, order and convention (camera-to-world, OpenCV axes, for TUM files), "
-            "or give a known distance or depth, beside which --pose_fit given puts each camera into its pose."
+            "moved about as much: check names, order and convention (camera-to-world, OpenCV axes, for TUM "
+            "files), or give a known distance or depth, beside which --pose_fit given puts each camera into "
+            "its pose."
         )
     return PoseFit(finding, T, given, {i: given[i][:3, 3] for i in given})
+
+
+def _similarity(source: "Tensor", target: "Tensor", rotations: "Tensor") -> tuple["SimilarityFit", str]:
+    """The similarity of cameras, and why orientations gave its rotation; empty where positions did."""
+    from g2vlm.geometry.consensus import consensus_similarity, consensus_with_rotation, is_collinear
+
+    fit = consensus_with_rotation(source, target, rotations)
+    if is_collinear(source, 0.05) or is_collinear(target, 0.05):
+        return fit, "cameras stand on a line, so their orientations give the rotation"
+    by_positions = consensus_similarity(source, target)
+    # Positions that hardly spread beside their noise tell a rotation worse than orientations do.
+    if _misfit(by_positions, rotations, target) <= 1.25 * _misfit(fit, rotations, target) + 1e-4:
+        return by_positions, ""
+    return fit, "orientations give the rotation, since positions fit worse"
 
 
 def fit_positions(scene: "Scene", track: PositionTrack) -> PoseFit:

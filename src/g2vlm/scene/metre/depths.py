@@ -57,39 +57,31 @@ def find_depths(scene: "Scene", known: DepthMaps, use: DepthUse) -> DepthFit:
     match = match_views(
         scene.views, [each.name for each in known.maps], [None] * len(known.maps), "depth maps"
     )
-    factors: list[float | None] = [None] * len(scene)
-    ours, given, weights, used = [], [], [], []
-    for index, place in match.pairs:
-        predicted, measured = _common_pixels(scene.views[index], known.maps[place])
-        if len(predicted) < FEWEST_PIXELS:
-            continue
-        fit = consensus_scale(torch.from_numpy(predicted), torch.from_numpy(measured))
-        factors[index] = fit.factor
-        used.append(index)
-        ours.append(predicted)
-        given.append(measured)
-        weights.append(np.full(len(predicted), 1 / len(predicted)))
+    common = {index: _common_pixels(scene.views[index], known.maps[place]) for index, place in match.pairs}
+    used = [index for index, (predicted, _) in common.items() if len(predicted) >= FEWEST_PIXELS]
     if not used:
         raise InputError(
             f"Expected at least {FEWEST_PIXELS} pixels with both a measured depth and a valid point in some "
             f"view, got none in {known.source}: check the depth scale, that holes are 0, and that files are "
             "named like the photos."
         )
-    predicted, measured = np.concatenate(ours), np.concatenate(given)
+    factors: list[float | None] = [None] * len(scene)
+    for index in used:
+        factors[index] = consensus_scale(*map(torch.from_numpy, common[index])).factor
+    ours = [common[index][0] for index in used]
+    weights = [np.full(len(pixels), 1 / len(pixels)) for pixels in ours]
+    predicted, measured = (np.concatenate([common[index][side] for index in used]) for side in (0, 1))
     whole = consensus_scale(*(torch.from_numpy(x) for x in (predicted, measured, np.concatenate(weights))))
     fitted = _factors_of(used, ours, factors, whole.factor, use) * predicted
     residuals = np.abs(measured - fitted)
     point_error = float(1.4826 * np.median(np.abs(np.log(measured / fitted))))
-    logs = np.log([factors[index] / whole.factor for index in used])  # type: ignore[operator]
-    # Pixels of one view err together, so views are what is counted.
-    error = float(np.std(logs, ddof=1) / np.sqrt(len(used))) if len(used) > 1 else None
+    error, spread = _between_views([factors[index] / whole.factor for index in used])  # type: ignore[operator]
     notes = [
         match.note(len(scene)),
         f"{len(used)} views with enough measured pixels",
         f"single pixels differ from it by {percent(point_error)}",
+        *spread,
     ]
-    if len(used) > 1:
-        notes.append(f"factors of the views differ by {percent(np.exp(np.ptp(logs)) - 1)}")
     finding = Finding(
         source=f"depth of {known.source}",
         fit="scale" if use is DepthUse.SCENE else "scale of each view",
@@ -103,6 +95,16 @@ def find_depths(scene: "Scene", known: DepthMaps, use: DepthUse) -> DepthFit:
         notes=tuple(notes),
     )
     return DepthFit(finding, tuple(factors))
+
+
+def _between_views(ratios: list[float]) -> tuple[float | None, list[str]]:
+    """Standard error of a factor by how much those of the views differ from it, and a note on that."""
+    if len(ratios) < 2:
+        return None, []
+    # Pixels of one view err together, so views are what is counted.
+    logs = np.log(ratios)
+    error = float(np.std(logs, ddof=1) / np.sqrt(len(ratios)))
+    return error, [f"factors of the views differ by {percent(np.exp(np.ptp(logs)) - 1)}"]
 
 
 def _factors_of(

@@ -78,24 +78,8 @@ def draw_lighting(
             level = draws.uniform((3.0, 14.0)) * half[0] * half[1] * 4
             rows.append(_row(place, _scaled(_colour(draws, -0.3), level), 0.5, inward))
             if draws.chance(0.35):
-                # The sun shines in through this window.
-                away = abs(draws.symmetric(0.8))
-                turn = spot.yaw + math.pi + draws.choice((-1.0, 1.0)) * away
-                position = tuple(
-                    c + _SUN_M * d
-                    for c, d in zip(
-                        (spot.x, -spot.up, spot.z),
-                        (
-                            math.sin(turn) * math.cos(tilt * 0.6),
-                            -math.sin(tilt * 0.6),
-                            math.cos(turn) * math.cos(tilt * 0.6),
-                        ),
-                        strict=True,
-                    )
-                )
                 places[len(rows)] = (spot.x, -spot.up, spot.z)
-                rgb = _scaled(_colour(draws, 0.6), draws.uniform((2.0, 6.0)))
-                rows.append(_row(position, rgb, 0.6, falls_off=False, window=(*half, spot.yaw)))  # type: ignore[arg-type]
+                rows.append(_sun_through(draws, spot, half, tilt * 0.6))
         spread = 0.32
         while len(rows) < NUM_LIGHTS and (not rows or draws.chance(0.65)):
             place = (
@@ -118,6 +102,19 @@ def draw_lighting(
         draws.symmetric(math.pi),
         draws.uniform((1.2, 6.0)) if not kind.is_open else draws.uniform((1.0, 2.5)),
     )
+
+
+def _sun_through(draws: Draws, spot: Spot, half: tuple[float, float], height_rad: float) -> list[float]:
+    """The sun that shines in through a window."""
+    away = abs(draws.symmetric(0.8))
+    turn = spot.yaw + math.pi + draws.choice((-1.0, 1.0)) * away
+    position = (
+        spot.x + _SUN_M * (math.sin(turn) * math.cos(height_rad)),
+        -spot.up - _SUN_M * math.sin(height_rad),
+        spot.z + _SUN_M * (math.cos(turn) * math.cos(height_rad)),
+    )
+    rgb = _scaled(_colour(draws, 0.6), draws.uniform((2.0, 6.0)))
+    return _row(position, rgb, 0.6, falls_off=False, window=(*half, spot.yaw))
 
 
 def _scaled(rgb: tuple[float, float, float], factor: float) -> tuple[float, float, float]:

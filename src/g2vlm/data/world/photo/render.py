@@ -109,38 +109,52 @@ def render_photos(
     T_camera_world = invert_pose(poses).flatten(0, 1)
     cameras = Cameras(T_camera_world, K.flatten(0, 1), first, end, height, width)
     depth, index = rasterise(packed.soup, cameras)
+    linear, normals = _shaded(rooms, packed, palette, cameras, poses, depth, index)
+    known = index.clamp_min(0).long()
+    valid = (index >= 0) & ~packed.is_pane[known]
+    instance = torch.where(index >= 0, packed.owner[known], 0).to(torch.int16)
+    shape = (len(rooms), views)
+    generators = [np.random.default_rng((SENSOR_STREAM, room.seed)) for room in rooms]
+    images = expose(linear.unflatten(0, shape), generators, sensor or SensorRanges())
+    return RenderedPhotos(
+        images=images,
+        depth=torch.where(index >= 0, depth, SKY_M).unflatten(0, shape),
+        valid=valid.unflatten(0, shape),
+        normals=normals.unflatten(0, shape),
+        instance=instance.unflatten(0, shape),
+        K=K,
+        T_world_camera=poses,
+    )
+
+
+def _shaded(
+    rooms: Sequence[PhotoRoom],
+    packed: _Packed,
+    palette: Palette,
+    cameras: Cameras,
+    poses: Float[Tensor, "scenes views 4 4"],
+    depth: Float[Tensor, "pictures height width"],
+    index: Int[Tensor, "pictures height width"],
+) -> tuple[Float[Tensor, "pictures 3 height width"], Float[Tensor, "pictures height width 3"]]:
+    """Linear light and normals of every picture, from which triangle each pixel sees and how far it is."""
     shadows = shadow_maps(
         packed.soup,
         packed.casters,
         [room.lighting for room in rooms],
         [room.diagonal_m / 2 for room in rooms],
     )
+    views, (height, width) = poses.shape[1], depth.shape[1:]
     linear, normals = [], []
-    for n in range(len(spans)):
+    for n in range(len(depth)):
         scene = n // views
-        seen = look_up(
-            packed.soup, packed.looks, palette, T_camera_world[n], cameras.K[n], depth[n], index[n]
-        )
-        view = View(scene, poses[scene, n % views], float(cameras.K[n, 0, 0]), height, width)
+        T_camera_world, K = cameras.T_camera_world[n], cameras.K[n]
+        seen = look_up(packed.soup, packed.looks, palette, T_camera_world, K, depth[n], index[n])
+        view = View(scene, poses[scene, n % views], float(K[0, 0]), height, width)
         lit = radiance(seen, view, rooms[scene].lighting, shadows, palette)
-        shown = _with_outside(lit, rooms[scene], packed, palette, view, cameras.K[n], index[n])
+        shown = _with_outside(lit, rooms[scene], packed, palette, view, K, index[n])
         linear.append(shown.view(3, height, width))
         normals.append(torch.stack(seen.flat, dim=-1).view(height, width, 3))
-    known = index.clamp_min(0).long()
-    valid = (index >= 0) & ~packed.is_pane[known]
-    instance = torch.where(index >= 0, packed.owner[known], 0).to(torch.int16)
-    shape = (len(rooms), views)
-    generators = [np.random.default_rng((SENSOR_STREAM, room.seed)) for room in rooms]
-    images = expose(torch.stack(linear).unflatten(0, shape), generators, sensor or SensorRanges())
-    return RenderedPhotos(
-        images=images,
-        depth=torch.where(index >= 0, depth, SKY_M).unflatten(0, shape),
-        valid=valid.unflatten(0, shape),
-        normals=torch.stack(normals).unflatten(0, shape),
-        instance=instance.unflatten(0, shape),
-        K=K,
-        T_world_camera=poses,
-    )
+    return torch.stack(linear), torch.stack(normals)
 
 
 def _with_outside(
